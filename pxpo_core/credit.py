@@ -1,0 +1,154 @@
+"""From what a person said about pixels to what a latent pixel is worth: the advantage map.
+
+Order: area average -> baseline -> credit blur -> scale -> clip.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CLIP = 5.0
+"""Advantages beyond this many scales are clipped, as in DDPO."""
+
+MINIMUM_GROUP = 4
+"""Smallest prompt group that carries its own leave-one-out baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advantage:
+    """values: [B, h, w] float32, in units of `scale`. rms: before scaling, in reward units.
+
+    run_scale: the rms of the run's first non-zero round; strength = min(1, rms / run_scale)
+    scales the optimizer step, because Adam forgets how large a gradient was.
+    """
+
+    values: Tensor
+    rms: float
+    run_scale: float
+
+    @property
+    def is_zero(self) -> bool:
+        return not bool(self.values.any())
+
+    @property
+    def strength(self) -> float:
+        return min(1.0, self.rms / self.run_scale) if self.run_scale > 0.0 else 0.0
+
+
+def area_average(reward: Tensor, size: tuple[int, int]) -> Tensor:
+    """Reward map [B, H, W] on the latent grid [B, h, w]; the mean reward is kept.
+
+    A picture that is not a multiple of the latent's factor is cropped centrally first, as the
+    VAE crops it.
+    """
+    height, width = size
+    for dim, n in ((1, height), (2, width)):
+        factor = reward.shape[dim] // n
+        if factor >= 1 and reward.shape[dim] - n * factor < factor:
+            offset = (reward.shape[dim] - n * factor) // 2
+            reward = reward.narrow(dim, offset, n * factor)
+    return F.adaptive_avg_pool2d(reward[:, None].to(torch.float32), size)[:, 0]
+
+
+def leave_one_out(reward: Tensor) -> Tensor:
+    """Each map minus the per-pixel mean of the others: [B, h, w] with B >= 2."""
+    batch = reward.shape[0]
+    return (reward - reward.mean(dim=0, keepdim=True)) * (batch / (batch - 1))
+
+
+def remove_baseline(reward: Tensor, groups: Sequence[int], running: Tensor | None) -> Tensor:
+    """Per-pixel leave-one-out mean per prompt group.
+
+    reward: [B, h, w]; groups: B prompt ids. Groups smaller than MINIMUM_GROUP fall back to the
+    whole batch, a batch of one to `running`, the run's moving-average map [h, w] (or none).
+    """
+    batch = reward.shape[0]
+    if batch == 1:
+        return reward if running is None else reward - running.to(reward)
+    result = leave_one_out(reward)
+    for group in set(groups):
+        members = [i for i, other in enumerate(groups) if other == group]
+        if len(members) >= MINIMUM_GROUP:
+            result[members] = leave_one_out(reward[members])
+    return result
+
+
+def heat_kernel(size: int, radius: float) -> Tensor:
+    """[size, size] float64 Gaussian blur of standard deviation `radius` with reflecting edges.
+
+    The heat kernel in the cosine basis: symmetric and doubly stochastic, so it keeps the mean and
+    constants exactly; an infinite radius gives the exact mean.
+    """
+    grid = torch.arange(size, dtype=torch.float64)
+    basis = torch.cos(math.pi / size * torch.outer(grid, grid + 0.5))
+    basis = basis * math.sqrt(2.0 / size)
+    basis[0] /= math.sqrt(2.0)
+    frequency = math.pi * grid / size
+    decay = torch.zeros(size, dtype=torch.float64)
+    decay[0] = 1.0
+    if math.isfinite(radius):
+        decay = torch.exp(-0.5 * (frequency * radius) ** 2)
+    return basis.T @ (decay[:, None] * basis)
+
+
+def blur(maps: Tensor, radius: float) -> Tensor:
+    """Spread credit over `radius` latent pixels: [B, h, w]; 0 = PXPO, infinite = DDPO."""
+    if radius == 0.0:
+        return maps
+    rows = heat_kernel(maps.shape[1], radius).to(maps)
+    columns = heat_kernel(maps.shape[2], radius).to(maps)
+    return rows @ maps @ columns
+
+
+def scale_and_clip(maps: Tensor, run_scale: float | None, painted: bool) -> Advantage:
+    """Divide by max(rms, run_scale) and clip to +-5; painted maps keep their own scale.
+
+    run_scale None: this is the run's first round with a signal, which sets it.
+    """
+    rms = float(maps.square().mean().sqrt())
+    run_scale = rms if run_scale is None else run_scale
+    divisor = 1.0 if painted else max(rms, run_scale)
+    values = maps / divisor if divisor > 0.0 else maps
+    return Advantage(values.clamp(-CLIP, CLIP), rms, run_scale)
+
+
+def painted_baseline(reward: Tensor, reviewed: Tensor, running: Tensor | None) -> Tensor:
+    """Baseline over the images a person looked at; the others carry no signal.
+
+    reward: [B, h, w]; reviewed: [B] bool. Returns [B, h, w], zero where not reviewed.
+    """
+    result = torch.zeros_like(reward)
+    if reviewed.any():
+        chosen = reward[reviewed]
+        result[reviewed] = remove_baseline(chosen, [0] * chosen.shape[0], running)
+    return result
+
+
+def advantage_map(
+    reward: Tensor,
+    size: tuple[int, int],
+    *,
+    groups: Sequence[int] | None = None,
+    reviewed: Tensor | None = None,
+    painted: bool = False,
+    running: Tensor | None = None,
+    run_scale: float | None = None,
+    credit_radius: float = 0.0,
+) -> Advantage:
+    """The whole chain for one round.
+
+    reward: [B, H, W] signed, in image space. size: latent (h, w). groups: prompt id per image.
+    reviewed: [B] bool, only for painted feedback. running: [h, w] moving average of earlier
+    rounds. run_scale: see `scale_and_clip`.
+    """
+    maps = area_average(reward, size)
+    if painted:
+        everything = torch.ones(maps.shape[0], dtype=torch.bool)
+        maps = painted_baseline(maps, everything if reviewed is None else reviewed, running)
+    else:
+        maps = remove_baseline(maps, groups or [0] * maps.shape[0], running)
+    return scale_and_clip(blur(maps, credit_radius), run_scale, painted)

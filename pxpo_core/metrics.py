@@ -1,0 +1,26 @@
+"""Numbers for people: what a round's rewards look like."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RewardSummary:
+    """mean and sd over images of each image's mean reward; painted: share of non-zero pixels."""
+
+    mean: float
+    sd: float
+    images: int
+    marked_area: float
+
+
+def summarize_rewards(reward: Tensor) -> RewardSummary:
+    """reward: [B, H, W]; sd is 0 for one image."""
+    per_image = reward.flatten(1).mean(dim=1)
+    return RewardSummary(
+        mean=float(per_image.mean()),
+        sd=float(per_image.std()) if len(per_image) > 1 else 0.0,
+        images=len(per_image),
+        marked_area=float((reward != 0).float().mean()),
+    )

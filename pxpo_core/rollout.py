@@ -1,0 +1,97 @@
+"""A rollout: one batch of sampled trajectories, with everything an update needs to replay it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .denoiser import Denoiser
+from .transition import Family, Step, make_steps
+
+Progress = Callable[[int, Tensor, Tensor], None]
+"""Called as progress(step index, denoised, x) after each model call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """T sampled transitions of B latents; float32, on the CPU.
+
+    states: [T, B, C, h, w], x_t before each step. noises: [T, B, C, h, w], the z of each step
+    (0 for a step without noise). x_0: [B, C, h, w]. sigmas: T + 1 falling values.
+    """
+
+    states: Tensor
+    noises: Tensor
+    x_0: Tensor
+    sigmas: tuple[float, ...]
+    family: Family
+    eta: float
+    noise_scale: float = 1.0
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return make_steps(self.family, self.sigmas, self.eta, self.noise_scale)
+
+    @property
+    def trainable(self) -> tuple[int, ...]:
+        """Indices of the steps that have a density."""
+        return tuple(i for i, step in enumerate(self.steps) if step.is_stochastic)
+
+    @property
+    def batch(self) -> int:
+        return int(self.x_0.shape[0])
+
+
+def draw_noise(
+    shape: Sequence[int], count: int, seed: int, round_: int, samples: Sequence[int]
+) -> Tensor:
+    """`count` standard normal tensors of `shape` per sample: [count, len(samples), *shape].
+
+    Each sample has its own generator, seeded by (seed, round, sample): its noise does not depend
+    on the batch it is drawn in, and a longer schedule keeps the earlier draws.
+    """
+    draws = []
+    for sample in samples:
+        entropy = np.random.SeedSequence([seed, round_, sample]).generate_state(1, np.uint64)[0]
+        # Torch seeds are signed on some builds: keep to 63 bits.
+        generator = torch.Generator().manual_seed(int(entropy) & (2**63 - 1))
+        draws.append(torch.randn((count, *shape), generator=generator))
+    return torch.stack(draws, dim=1)
+
+
+def sample_trajectory(
+    denoise: Denoiser,
+    x: Tensor,
+    noises: Tensor,
+    sigmas: Sequence[float],
+    family: Family,
+    eta: float,
+    noise_scale: float = 1.0,
+    progress: Progress | None = None,
+) -> Trajectory:
+    """Sample along `sigmas` from x_T and keep the path.
+
+    x: [B, C, h, w], x_T at noise level sigmas[0]. noises: [T, B, C, h, w].
+    """
+    steps = make_steps(family, sigmas, eta, noise_scale)
+    samples = range(x.shape[0])
+    states, used = [], []
+    for i, step in enumerate(steps):
+        states.append(x.detach().cpu())
+        denoised = denoise(x, step.sigma_t, samples)
+        z = noises[i].to(x) if step.is_stochastic else torch.zeros_like(x)
+        if progress is not None:
+            progress(i, denoised, x)
+        x = denoised if step.sigma_s == 0.0 else step.mean(x, denoised) + step.std * z
+        used.append(z.cpu())
+    return Trajectory(
+        states=torch.stack(states),
+        noises=torch.stack(used),
+        x_0=x.detach().cpu(),
+        sigmas=tuple(sigmas),
+        family=family,
+        eta=eta,
+        noise_scale=noise_scale,
+    )
