@@ -1,0 +1,51 @@
+"""What the algorithm must know about a ComfyUI MODEL: its noise family and its identity."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import comfy.model_sampling
+import torch
+
+from ...transition import Family
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+FINGERPRINT_TENSORS = 8
+
+
+def noise_family(model: "ModelPatcher") -> Family:
+    """ "vp" for eps / v / EDM models, "flow" for rectified flow.
+
+    Raises ValueError for a parametrisation the transition does not describe.
+    """
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        return "flow"
+    if isinstance(sampling, comfy.model_sampling.EPS):
+        return "vp"
+    raise ValueError(
+        f"PXPO cannot train this kind of model yet (its sampling is {type(sampling).__name__}). "
+        "Models with eps, v or EDM prediction and flow models work."
+    )
+
+
+def noise_scale(model: "ModelPatcher") -> float:
+    """The factor newer flow models put on fresh noise; 1 elsewhere."""
+    return float(getattr(model.get_model_object("model_sampling"), "noise_scale", 1.0))
+
+
+def fingerprint(model: "ModelPatcher") -> str:
+    """Identity of the base model: its layers' names and shapes, and the bits of a few small ones.
+
+    Vectors (norms, biases) are read, because loaded LoRAs change matrices. 16 hex digits.
+    """
+    state = model.model.diffusion_model.state_dict()
+    hasher = hashlib.sha256()
+    for name in sorted(state):
+        hasher.update(f"{name}{tuple(state[name].shape)}".encode())
+    vectors = [name for name in sorted(state) if state[name].ndim == 1]
+    stride = max(1, len(vectors) // FINGERPRINT_TENSORS)
+    for name in vectors[::stride]:
+        hasher.update(state[name].detach().to("cpu", torch.float32).numpy().tobytes())
+    return hasher.hexdigest()[:16]
