@@ -1,0 +1,20 @@
+"""PXPO: teach an image model by painting on its pictures. Entry point of the ComfyUI node pack.
+
+Importing it outside ComfyUI does nothing; the nodes are loaded when the host asks for them.
+"""
+
+from typing import Any
+
+WEB_DIRECTORY = "./web"
+
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+
+
+async def comfy_entrypoint() -> Any:
+    """Called by ComfyUI; returns the extension that lists the nodes."""
+    from .nodes.host_version import require_supported_host
+
+    require_supported_host()
+    from .nodes.extension import PXPOExtension
+
+    return PXPOExtension()

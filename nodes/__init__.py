@@ -1,0 +1,1 @@
+"""What a user wires: one small file per node. No mathematics here; that is `pxpo_core`."""

@@ -1,0 +1,22 @@
+"""The list of nodes ComfyUI registers."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .combine_rewards import CombineRewards
+from .ddim_logprob_sampler import DDIMLogProbSampler
+from .load_toy_faces import LoadToyFaces
+from .pixel_reward import PixelRewardNode
+from .training_run import TrainingRun
+from .update_lora import UpdateLoRA
+
+
+class PXPOExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            TrainingRun,
+            DDIMLogProbSampler,
+            PixelRewardNode,
+            CombineRewards,
+            UpdateLoRA,
+            LoadToyFaces,
+        ]

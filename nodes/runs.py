@@ -1,0 +1,12 @@
+"""Where runs live on this host."""
+
+from pathlib import Path
+
+import folder_paths
+
+from ..pxpo_core.run import RunStore
+
+
+def run_store() -> RunStore:
+    """The runs below ComfyUI's output folder: output/pxpo/<run>/round_NNNN."""
+    return RunStore(Path(folder_paths.get_output_directory()) / "pxpo")

@@ -1,0 +1,313 @@
+"""PXPO Update LoRA: one round of training from a rollout and its reward."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..pxpo_core.backends.comfy.policy_model import RunIdentity, attach_policy
+from ..pxpo_core.backends.comfy.rollout import Rollout
+from ..pxpo_core.backends.comfy.train import train_round
+from ..pxpo_core.lora import Policy
+from ..pxpo_core.metrics import RewardSummary, summarize_rewards
+from ..pxpo_core.reward import PixelReward
+from ..pxpo_core.round import RewardMemory, round_advantages
+from ..pxpo_core.run import RoundRecord, RunHead, StaleRolloutError
+from ..pxpo_core.update import UpdateConfig
+from .progress import Progress
+from .runs import run_store
+from .types import CATEGORY, Reward, advanced
+from .types import Rollout as RolloutType
+
+THUMBNAILS = 8
+LARGEST_RADIUS = 1024.0
+"""A credit radius this large means the whole picture."""
+
+
+class UpdateLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        defaults = UpdateConfig()
+        return io.Schema(
+            node_id="PXPO_UpdateLoRA",
+            display_name="PXPO Update LoRA",
+            category=CATEGORY,
+            description="Trains the run's LoRA on the sampled pictures: liked pixels become more "
+            "likely, disliked ones less. One press is one round, kept in output/pxpo.",
+            inputs=[
+                RolloutType.Input("rollout", tooltip="From DDIM LogProb Sampler."),
+                Reward.Input("reward", tooltip="For the pictures of this rollout, same order."),
+                io.Float.Input(
+                    "learning_rate",
+                    default=defaults.learning_rate,
+                    min=1e-7,
+                    max=1.0,
+                    step=1e-5,
+                    round=1e-7,
+                    tooltip="How far each round goes. Lower it when pictures fall apart.",
+                ),
+                io.Int.Input(
+                    "train_steps",
+                    default=defaults.train_steps,
+                    min=1,
+                    max=1000,
+                    tooltip="How many of the sampling steps are trained; each costs time.",
+                ),
+                advanced(
+                    io.Float.Input(
+                        "credit_radius",
+                        default=defaults.credit_radius,
+                        min=0.0,
+                        max=LARGEST_RADIUS,
+                        step=0.5,
+                        tooltip="Spread feedback to neighbours, in latent pixels (8 image pixels). "
+                        f"0 = exactly where marked, {LARGEST_RADIUS:.0f} = the whole picture.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "anchor",
+                        default=defaults.anchor,
+                        min=0.0,
+                        max=1000.0,
+                        step=0.01,
+                        tooltip="Pull towards the base model; above 0 costs extra time.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "steps_per_rollout",
+                        default=defaults.steps_per_rollout,
+                        min=1,
+                        max=64,
+                        tooltip="Optimizer steps per round.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "step_weighting",
+                        options=["uniform", "exact"],
+                        default=defaults.step_weighting,
+                        tooltip="uniform: all sampling steps count alike. exact: as in DDPO.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "micro_batch",
+                        default=defaults.micro_batch,
+                        min=1,
+                        max=4096,
+                        tooltip="Pictures trained at once. Lower it when memory runs out.",
+                    )
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="Not used yet."),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                io.LoraModel.Output(display_name="lora"),
+                io.LossMap.Output(display_name="loss_map"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_input_list=True,
+            is_output_node=True,
+            not_idempotent=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        rollout: list[Rollout],
+        reward: list[PixelReward],
+        learning_rate: list[float],
+        train_steps: list[int],
+        credit_radius: list[float],
+        anchor: list[float],
+        steps_per_rollout: list[int],
+        step_weighting: list[str],
+        micro_batch: list[int],
+        vae: list[Any] | None = None,
+    ) -> io.NodeOutput:
+        radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
+        config = UpdateConfig(
+            learning_rate=learning_rate[0],
+            train_steps=train_steps[0],
+            steps_per_rollout=steps_per_rollout[0],
+            step_weighting=step_weighting[0],  # type: ignore[arg-type]
+            credit_radius=radius,
+            anchor=anchor[0],
+            micro_batch=micro_batch[0],
+        )
+        run, policy = _check_inputs(rollout, reward)
+        store = run_store()
+        head = store.head(run.name) or RunHead(run.name)
+        _check_current(head, run, policy)
+        summary = summarize_rewards(torch.cat([r.map for r in reward]))
+        if not any(r.marked for r in reward):
+            return _nothing_learned(rollout[0], head, "No pixel is marked: nothing to learn from.")
+        size = tuple(rollout[0].trajectory.x_0.shape[-2:])
+        memory = RewardMemory.load(head.state, head.optimizer)
+        advantages, memory = round_advantages(reward, size, memory, radius)
+        if all(advantage.is_zero for advantage in advantages):
+            return _nothing_learned(
+                rollout[0],
+                head,
+                "Every picture got the same reward everywhere: there is nothing to prefer.",
+            )
+        start = time.monotonic()
+        progress = Progress(cls.hidden.unique_id, "Training", 1)
+        result = train_round(
+            rollout, advantages, policy, head.optimizer, config, head.round + 1, progress
+        )
+        metrics = {
+            "reward_mean": summary.mean,
+            "reward_sd": summary.sd,
+            "reward": " + ".join(dict.fromkeys(r.label for r in reward)),
+            "images": summary.images,
+            "images_total": int(head.state.get("images_total", 0)) + summary.images,
+            "marked_area": summary.marked_area,
+            "seconds": round(time.monotonic() - start, 3),
+            "grad_norm": result.grad_norm,
+            "kl": result.kl,
+            "learning_rate": result.learning_rate,
+            "trained_steps": list(result.trained_steps),
+            "sampling_steps": len(rollout[0].trajectory.sigmas) - 1,
+        }
+        head = store.write_round(
+            run.name,
+            run.uuid,
+            run.round,
+            RoundRecord(
+                policy=result.policy,
+                optimizer={**result.optimizer, **memory.tensors()},
+                base=rollout[0].base,
+                reward_maps=torch.cat([r.map for r in reward]),
+                thumbnails=torch.cat([r.pictures for r in reward])[:THUMBNAILS],
+                state={**memory.state(), "images_total": metrics["images_total"]},
+                metrics=metrics,
+                settings=_settings(config, rollout[0]),
+            ),
+            policy.digest if run.round > 0 else None,
+        )
+        history = [entry["reward_mean"] for entry in store.history(run.name)]
+        return _outputs(
+            rollout[0],
+            head,
+            history,
+            {"run": run.name, "round": head.round, **metrics},
+            _success_text(head, summary, history),
+        )
+
+
+def _check_inputs(
+    rollouts: Sequence[Rollout], rewards: Sequence[PixelReward]
+) -> tuple[RunIdentity, Policy]:
+    """The one run and policy all rollouts come from; raises ValueError on what cannot belong."""
+    if len(rollouts) != len(rewards):
+        raise ValueError(
+            f"Got {len(rollouts)} rollouts and {len(rewards)} rewards: connect one reward for "
+            "each rollout."
+        )
+    first = rollouts[0]
+    if first.run is None or first.policy is None:
+        raise ValueError(
+            "These pictures were sampled without a training run. Put PXPO Training Run between the "
+            "model and the DDIM LogProb Sampler."
+        )
+    for number, (rollout, reward) in enumerate(zip(rollouts, rewards, strict=True), start=1):
+        if rollout.run != first.run or rollout.base != first.base:
+            raise ValueError(
+                f"Rollout {number} comes from another model or training run than the first. "
+                "Connect rollouts of one run only."
+            )
+        trajectory = rollout.trajectory
+        if reward.batch != trajectory.batch:
+            raise ValueError(
+                f"The reward is for {reward.batch} pictures, the rollout has {trajectory.batch}. "
+                "Connect the reward of exactly the sampled pictures."
+            )
+        height, width = trajectory.x_0.shape[-2:]
+        if reward.map.shape[1] < height or reward.map.shape[2] < width:
+            raise ValueError(
+                f"The reward map ({reward.map.shape[2]}x{reward.map.shape[1]}) is smaller than the "
+                f"latent ({width}x{height}). Score the decoded pictures, not the latent."
+            )
+        if not trajectory.trainable:
+            raise ValueError(
+                f"Training needs eta above 0 in the DDIM LogProb Sampler, got {trajectory.eta}: "
+                "without fresh noise there is nothing to learn from."
+            )
+        if trajectory.x_0.shape[1:] != first.trajectory.x_0.shape[1:] or (
+            reward.map.shape[1:] != rewards[0].map.shape[1:]
+        ):
+            raise ValueError("All pictures of one round must have the same size.")
+    return first.run, first.policy
+
+
+def _check_current(head: RunHead, run: RunIdentity, policy: Policy) -> None:
+    """Refuse pictures of an older round before any work starts."""
+    same_run = head.uuid == run.uuid or (head.round == 0 and run.uuid is None)
+    same_policy = head.policy is None or head.policy.digest == policy.digest
+    if head.round != run.round or not same_run or not same_policy:
+        raise StaleRolloutError(
+            f"Run {run.name} is at round {head.round}, but these pictures were made by round "
+            f"{run.round} of it{'' if same_run else ', before it was replaced'}. Press Run again "
+            "to sample new pictures; your marks are kept."
+        )
+
+
+def _settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
+    """What made the round, as plain JSON."""
+    finite = config.credit_radius < float("inf")
+    return {
+        "learning_rate": config.learning_rate,
+        "train_steps": config.train_steps,
+        "steps_per_rollout": config.steps_per_rollout,
+        "step_weighting": config.step_weighting,
+        "credit_radius": config.credit_radius if finite else "infinite",
+        "anchor": config.anchor,
+        "cfg": rollout.job.cfg,
+        "seed": rollout.job.seed,
+        "eta": rollout.trajectory.eta,
+        "sigmas": list(rollout.trajectory.sigmas),
+    }
+
+
+def _nothing_learned(rollout: Rollout, head: RunHead, why: str) -> io.NodeOutput:
+    text = f"{why} No round was made; run {head.name} stays at round {head.round}."
+    history = [entry["reward_mean"] for entry in run_store().history(head.name)]
+    return _outputs(rollout, head, history, {"run": head.name, "round": head.round}, text)
+
+
+def _outputs(
+    rollout: Rollout, head: RunHead, history: list[float], numbers: dict[str, Any], text: str
+) -> io.NodeOutput:
+    policy = head.policy or rollout.policy
+    assert policy is not None  # checked before any work
+    identity = RunIdentity(head.name, head.uuid, head.round)
+    model = attach_policy(rollout.job.model, policy, identity, rollout.base)
+    return io.NodeOutput(
+        model,
+        policy.state_dict(),
+        _loss_map(history),
+        ui={"text": [text], "pxpo_update": [numbers]},
+    )
+
+
+def _loss_map(history: Sequence[float]) -> dict[str, list[float]]:
+    """Minus the mean reward of every round; the host's plot needs two different values."""
+    losses = [-value for value in history] or [0.0]
+    if len(set(losses)) < 2:
+        losses.append(losses[-1] + 1e-6 * max(1.0, abs(losses[-1])))
+    return {"loss": losses}
+
+
+def _success_text(head: RunHead, summary: RewardSummary, history: Sequence[float]) -> str:
+    text = (
+        f"Run {head.name}, round {head.round}: mean reward {summary.mean:.3f} ± {summary.sd:.3f} "
+        f"over {summary.images} pictures."
+    )
+    if len(history) > 1:
+        text += f" Since round 1: {history[-1] - history[0]:+.3f}."
+    return text
