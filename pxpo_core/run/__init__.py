@@ -1,0 +1,31 @@
+"""A run on disk: named rounds, written atomically, checked when read. Knows nothing of a host."""
+
+from .errors import (
+    RunBusyError,
+    RunDamagedError,
+    RunError,
+    RunMismatchError,
+    RunNameError,
+    RunWriteError,
+    StaleRolloutError,
+)
+from .manifest import Manifest, RoundInfo
+from .names import run_directory, validate_run_name
+from .store import RoundRecord, RunHead, RunStore
+
+__all__ = [
+    "Manifest",
+    "RoundInfo",
+    "RoundRecord",
+    "RunBusyError",
+    "RunDamagedError",
+    "RunError",
+    "RunHead",
+    "RunMismatchError",
+    "RunNameError",
+    "RunStore",
+    "RunWriteError",
+    "StaleRolloutError",
+    "run_directory",
+    "validate_run_name",
+]

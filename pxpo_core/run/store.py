@@ -1,0 +1,473 @@
+"""Runs on disk: <root>/<run>/manifest.json and round_0001, round_0002, ...
+
+The folders are the truth: the head is the last of the contiguous rounds, so deleting round_0005
+goes back to round 4. A round appears by one rename, or not at all.
+"""
+
+import logging
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..lora import LoRAConfig, Policy
+from ..reward import check_finite, resize_mask, shrunk_size
+from . import files
+from .errors import (
+    RunDamagedError,
+    RunMismatchError,
+    RunWriteError,
+    StaleRolloutError,
+)
+from .lock import writer_lock
+from .manifest import MANIFEST_NAME, ROUND_NAME, FileEntry, Manifest, RoundInfo
+from .names import run_directory
+
+logger = logging.getLogger(__name__)
+
+LORA_NAME = "lora.safetensors"
+OPTIMIZER_NAME = "optimizer.safetensors"
+STATE_NAME = "state.json"
+METRICS_NAME = "metrics.json"
+SETTINGS_NAME = "settings.json"
+NEEDED = (LORA_NAME, OPTIMIZER_NAME, STATE_NAME, METRICS_NAME, SETTINGS_NAME)
+"""Files a round cannot do without; its pictures may be deleted to save space."""
+
+PICTURE_SIZE = 128
+MAX_ROUNDS = 9999
+LOCK_TIMEOUT = 30.0
+
+_ROUND = re.compile(r"round_(\d{4})", re.ASCII)
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}", re.ASCII)
+_OUR_FILE = re.compile(r"(reward_\d{2,6}\.png|thumb_\d{2,6}\.jpg)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What one finished round hands to the store.
+
+    base: fingerprint of the model the run trains. reward_maps: [B, H, W] signed.
+    thumbnails: [n, h, w, 3] uint8. state, metrics, settings: JSON objects without NaN.
+    """
+
+    policy: Policy
+    optimizer: Mapping[str, Tensor]
+    base: str
+    reward_maps: Tensor
+    thumbnails: Tensor
+    state: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunHead:
+    """A run as it stands. round 0: nothing trained yet, and policy and manifest may be None.
+
+    round_id changes whenever a round is made again, even if its number is the same.
+    """
+
+    name: str
+    uuid: str | None = None
+    round: int = 0
+    round_id: str | None = None
+    policy: Policy | None = None
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = None
+
+
+class RunStore:
+    """All runs below one folder. Holds no state: every call reads the disk."""
+
+    def __init__(self, root: Path | str, lock_timeout: float = LOCK_TIMEOUT) -> None:
+        self.root = Path(root)
+        self.lock_timeout = lock_timeout
+
+    def head(self, name: str) -> RunHead | None:
+        """The run's newest round, fully read and checked; None when there is no such run.
+
+        Raises RunNameError or RunDamagedError.
+        """
+        folder = run_directory(self.root, name)
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            return None
+        rounds = _read_chain(folder, manifest)
+        if not rounds:
+            return RunHead(name, manifest.uuid, manifest=manifest)
+        return _read_head(name, manifest, folder, rounds[-1])
+
+    def lora_settings(self, name: str) -> Mapping[str, Any] | None:
+        """The LoRAConfig fields a run with rounds was started with; reads no weights."""
+        folder = run_directory(self.root, name)
+        manifest = _read_manifest(folder)
+        return manifest.lora if manifest is not None and _round_numbers(folder) else None
+
+    def fingerprint(self, name: str) -> str:
+        """Changes whenever the run's head does, or anything in its folder is added or removed.
+
+        Cheap: reads no weights. A damaged run has a fingerprint too; reading it says what is wrong.
+        """
+        folder = run_directory(self.root, name)
+        try:
+            changed = os.stat(folder).st_mtime_ns
+        except FileNotFoundError:
+            return "none"
+        try:
+            manifest = _read_manifest(folder)
+            if manifest is None:
+                return f"none {changed}"
+            numbers = _round_numbers(folder)
+            top = max(numbers, default=0)
+            newest = _read_info(_round_folder(folder, top)).id if top else "none"
+        except RunDamagedError:
+            return f"damaged {changed}"
+        return f"{manifest.uuid} {len(numbers)} {newest} {changed}"
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """The metrics of every round, oldest first, each with its "round" number."""
+        folder = run_directory(self.root, name)
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            return []
+        result = []
+        for info in _read_chain(folder, manifest):
+            path = _round_folder(folder, info.round) / METRICS_NAME
+            metrics = files.parse_json(_checked_bytes(path, info), path)
+            result.append({**metrics, "round": info.round})
+        return result
+
+    def write_round(
+        self,
+        name: str,
+        expected_uuid: str | None,
+        expected_round: int,
+        record: RoundRecord,
+        expected_digest: str | None = None,
+    ) -> RunHead:
+        """Add the round after `expected_round`, creating the run if there is none.
+
+        The expectations are what the rollout was sampled by: the run's uuid (None = it was not on
+        disk), its round, and that round's policy digest (not compared at round 0, or when None).
+        Raises StaleRolloutError if the run is elsewhere by now, RunMismatchError if it belongs to
+        another model or LoRA, RunBusyError, RunDamagedError or RunWriteError. After an error the
+        run is as it was.
+        """
+        folder = run_directory(self.root, name)
+        _check_record(record)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with writer_lock(folder, self.lock_timeout):
+                _remove_leftovers(folder)
+                manifest = _read_manifest(folder)
+                rounds = _read_chain(folder, manifest) if manifest else []
+                newest = rounds[-1] if rounds else None
+                _check_expected(
+                    name, manifest, newest, expected_uuid, expected_round, expected_digest
+                )
+                if manifest is None or newest is None:
+                    manifest = _start(folder, name, manifest, record)
+                else:
+                    _check_same_run(name, manifest, record)
+                info = _write(folder, manifest, newest, record)
+        except OSError as error:
+            raise RunWriteError(
+                f"Round {expected_round + 1} of run {name} could not be written: {error}. The run "
+                f"still stands at round {expected_round}."
+            ) from error
+        return _read_head(name, manifest, folder, info)
+
+
+def _start(folder: Path, name: str, old: Manifest | None, record: RoundRecord) -> Manifest:
+    """Write the manifest of a run without rounds; one that lost them all keeps its uuid."""
+    manifest = Manifest(
+        uuid=uuid.uuid4().hex if old is None else old.uuid,
+        name=name,
+        base=record.base,
+        lora=record.policy.config.to_dict(),
+        created=_now(),
+    )
+    temporary = folder / f".tmp-{uuid.uuid4().hex}"
+    data = files.json_bytes(manifest.to_dict(), MANIFEST_NAME)
+    files.replace_durably(folder / MANIFEST_NAME, temporary, data)
+    return manifest
+
+
+def _write(
+    folder: Path, manifest: Manifest, newest: RoundInfo | None, record: RoundRecord
+) -> RoundInfo:
+    """Write the next round into a temporary folder and rename it into place."""
+    number = 1 if newest is None else newest.round + 1
+    if number > MAX_ROUNDS:
+        raise RunWriteError(f"A run holds at most {MAX_ROUNDS} rounds. Start a new run name.")
+    scale = float(record.reward_maps.abs().max())
+    contents = _contents(record, manifest, number, scale)
+    files.check_free_space(folder, sum(len(data) for data in contents.values()))
+    info = RoundInfo(
+        id=uuid.uuid4().hex,
+        run=manifest.uuid,
+        round=number,
+        previous=None if newest is None else newest.id,
+        policy=record.policy.digest,
+        created=_now(),
+        reward_scale=scale,
+        files={file: FileEntry(len(data), files.sha256(data)) for file, data in contents.items()},
+    )
+    target = _round_folder(folder, number)
+    temporary = folder / f".tmp-{uuid.uuid4().hex}"
+    try:
+        temporary.mkdir()
+        for file, data in contents.items():
+            files.write_durably(temporary / file, data)
+        # Last: a folder without it is not a round.
+        description = files.json_bytes(info.to_dict(), ROUND_NAME)
+        files.write_durably(temporary / ROUND_NAME, description)
+        files.sync_folder(temporary)
+        if os.path.lexists(target):  # rename would replace an empty folder
+            raise RunDamagedError(f"{target} is in the way. Move it away and press Run again.")
+        os.rename(temporary, target)
+    except BaseException:
+        _remove_temporary(temporary)
+        raise
+    try:
+        files.sync_folder(folder)
+    except OSError as error:  # the round is there; only its safety from a power cut is not known
+        logger.warning("Round %d of run %s may be lost in a power cut: %s", number, folder, error)
+    return info
+
+
+def _contents(
+    record: RoundRecord, manifest: Manifest, number: int, scale: float
+) -> dict[str, bytes]:
+    """File name -> bytes for everything in a round but round.json."""
+    metadata = {"format": "pt", "pxpo_run": manifest.uuid, "pxpo_round": str(number)}
+    contents = {
+        LORA_NAME: files.tensor_bytes(record.policy.tensors, "The LoRA", metadata),
+        OPTIMIZER_NAME: files.tensor_bytes(record.optimizer, "The optimizer", metadata),
+        STATE_NAME: files.json_bytes(dict(record.state), "state"),
+        METRICS_NAME: files.json_bytes(dict(record.metrics), "metrics"),
+        SETTINGS_NAME: files.json_bytes(dict(record.settings), "settings"),
+    }
+    _, height, width = record.reward_maps.shape
+    size = shrunk_size(height, width, PICTURE_SIZE)
+    for i, reward_map in enumerate(resize_mask(record.reward_maps.float().cpu(), size)):
+        contents[f"reward_{i:02d}.png"] = files.reward_png(reward_map, scale)
+    for i, picture in enumerate(record.thumbnails):
+        contents[f"thumb_{i:02d}.jpg"] = files.thumbnail_jpeg(picture)
+    return contents
+
+
+def _check_record(record: RoundRecord) -> None:
+    """Everything that can be refused before a lock is taken."""
+    maps, pictures = record.reward_maps, record.thumbnails
+    if maps.ndim != 3 or maps.numel() == 0:
+        raise RunWriteError(f"Reward maps must be [images, height, width]: {list(maps.shape)}.")
+    check_finite(maps, "reward map")
+    if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != torch.uint8:
+        raise RunWriteError(
+            f"Thumbnails must be uint8 [images, height, width, 3]: {list(pictures.shape)}."
+        )
+    problem = _layers_problem(record.policy.config, record.policy.tensors)
+    if problem:
+        raise RunWriteError(f"The LoRA {problem}; nothing was written.")
+
+
+def _check_expected(
+    name: str,
+    manifest: Manifest | None,
+    newest: RoundInfo | None,
+    expected_uuid: str | None,
+    expected_round: int,
+    expected_digest: str | None,
+) -> None:
+    """Raise StaleRolloutError unless the run still is what the pictures were made by."""
+    actual = 0 if newest is None else newest.round
+    advice = "Make new pictures with the run as it is now. Your marks are kept."
+    if actual != expected_round:
+        raise StaleRolloutError(
+            f"Run {name} is at round {actual}, but these pictures were made by round "
+            f"{expected_round}. {advice}"
+        )
+    # Between the manifest and round 1, or with every round deleted, a run is as good as new.
+    fresh = newest is None and expected_uuid is None
+    if not fresh and expected_uuid != (manifest.uuid if manifest else None):
+        raise StaleRolloutError(
+            f"Run {name} is not the run that made these pictures: it was deleted or replaced "
+            f"since. {advice}"
+        )
+    if newest is not None and expected_digest not in (None, newest.policy):
+        raise StaleRolloutError(
+            f"Round {actual} of run {name} was made again since these pictures were made. {advice}"
+        )
+
+
+def _check_same_run(name: str, manifest: Manifest, record: RoundRecord) -> None:
+    if manifest.base != record.base:
+        raise RunMismatchError(
+            f"Run {name} was started with another model. Connect that model, or use a new run name."
+        )
+    config = record.policy.config.to_dict()
+    if dict(manifest.lora) != config:
+        raise RunMismatchError(
+            f"Run {name} was started with the LoRA settings {_listed(manifest.lora)}, not "
+            f"{_listed(config)}. Set them back, or use a new run name."
+        )
+
+
+def _read_manifest(folder: Path) -> Manifest | None:
+    path = folder / MANIFEST_NAME
+    if os.path.lexists(path):
+        return Manifest.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
+    if folder.is_dir() and _round_numbers(folder):
+        raise RunDamagedError(
+            f"{folder} has rounds but no {MANIFEST_NAME}. Put it back, or use a new run name."
+        )
+    return None
+
+
+def _round_numbers(folder: Path) -> list[int]:
+    """Numbers of the round folders, sorted."""
+    matches = (_ROUND.fullmatch(entry) for entry in os.listdir(folder))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _round_folder(folder: Path, number: int) -> Path:
+    return folder / f"round_{number:04d}"
+
+
+def _read_chain(folder: Path, manifest: Manifest) -> list[RoundInfo]:
+    """Every round's round.json, checked: contiguous from 1, linked, of this run, files present."""
+    rounds: list[RoundInfo] = []
+    for position, number in enumerate(_round_numbers(folder), start=1):
+        if number != position:
+            missing = _round_folder(folder, position).name
+            raise RunDamagedError(
+                f"{folder}: {missing} is missing, but round_{number:04d} is there. Put {missing} "
+                f"back, or move the later rounds away to go on from round {position - 1}."
+            )
+        path = _round_folder(folder, number)
+        info = _read_info(path)
+        previous = rounds[-1].id if rounds else None
+        if (info.round, info.run, info.previous) != (number, manifest.uuid, previous):
+            raise _damaged(path, "it does not belong to the rounds before it")
+        for file in NEEDED:
+            entry = info.files.get(file)
+            if entry is None or files.plain_size(path / file) != entry.bytes:
+                raise _damaged(path, f"{file} is missing or has the wrong size")
+        rounds.append(info)
+    return rounds
+
+
+def _read_info(folder: Path) -> RoundInfo:
+    if folder.is_symlink() or not folder.is_dir():
+        raise _damaged(folder, "it is not a plain folder")
+    path = folder / ROUND_NAME
+    try:
+        return RoundInfo.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
+    except RunDamagedError as error:
+        raise _damaged(folder, str(error).rstrip(".")) from None
+
+
+def _read_head(name: str, manifest: Manifest, folder: Path, info: RoundInfo) -> RunHead:
+    """Read and verify what training needs of one round."""
+    path = _round_folder(folder, info.round)
+    data = {file: _checked_bytes(path / file, info) for file in NEEDED}
+    try:
+        policy = _policy(manifest, files.parse_tensors(data[LORA_NAME], path / LORA_NAME))
+        optimizer = files.parse_tensors(data[OPTIMIZER_NAME], path / OPTIMIZER_NAME)
+        state = files.parse_json(data[STATE_NAME], path / STATE_NAME)
+    except RunDamagedError as error:
+        raise _damaged(path, str(error).rstrip(".")) from None
+    if policy.digest != info.policy:
+        raise _damaged(path, f"{LORA_NAME} does not hold the weights {ROUND_NAME} speaks of")
+    return RunHead(
+        name=name,
+        uuid=manifest.uuid,
+        round=info.round,
+        round_id=info.id,
+        policy=policy,
+        optimizer=optimizer,
+        state=state,
+        manifest=manifest,
+    )
+
+
+def _policy(manifest: Manifest, tensors: dict[str, Tensor]) -> Policy:
+    try:
+        config = LoRAConfig.from_dict(manifest.lora)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RunDamagedError(f"{MANIFEST_NAME}: {error}") from None
+    problem = _layers_problem(config, tensors)
+    if problem:
+        raise RunDamagedError(f"{LORA_NAME} {problem}")
+    return Policy(config, tensors)
+
+
+def _layers_problem(config: LoRAConfig, tensors: Mapping[str, Tensor]) -> str:
+    """Why the tensors are not pairs of matching shapes, or an empty string."""
+    down, up = ".lora_down.weight", ".lora_up.weight"
+    layers = {name.removesuffix(down).removesuffix(up) for name in tensors}
+    if not tensors or set(tensors) != {layer + part for layer in layers for part in (down, up)}:
+        return f"does not hold {down} and {up} for each layer"
+    for layer in sorted(layers):
+        a, b = tensors[layer + down], tensors[layer + up]
+        if a.ndim < 2 or b.ndim < 2 or a.shape[0] != config.r or b.shape[1] != config.r:
+            return f"has layer {layer:.80} with the wrong shape"
+    return ""
+
+
+def _checked_bytes(path: Path, info: RoundInfo) -> bytes:
+    """A file of a round, exactly as it was written."""
+    entry = info.files[path.name]
+    try:
+        data = files.read_file(path, entry.bytes)
+    except RunDamagedError as error:
+        raise _damaged(path.parent, str(error).rstrip(".")) from None
+    if len(data) != entry.bytes or files.sha256(data) != entry.sha256:
+        raise _damaged(path.parent, f"{path.name} was changed after it was written")
+    return data
+
+
+def _damaged(folder: Path, what: str) -> RunDamagedError:
+    number = int(folder.name[-4:])
+    back = "start the run again" if number == 1 else f"go back to round {number - 1}"
+    return RunDamagedError(
+        f"{folder} is damaged: {what}. Restore it, or move it (and any later round) away to {back}."
+    )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what writers that died left behind; the lock is held, so none of it is alive."""
+    for entry in os.listdir(folder):
+        if _TEMPORARY.fullmatch(entry):
+            _remove_temporary(folder / entry)
+
+
+def _remove_temporary(path: Path) -> None:
+    """Delete a temporary file or folder of ours, and never a file we did not write."""
+    try:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.is_dir():
+            for entry in os.listdir(path):
+                if entry in (*NEEDED, ROUND_NAME) or _OUR_FILE.fullmatch(entry):
+                    (path / entry).unlink()
+            path.rmdir()
+    except OSError as error:
+        logger.warning("Could not remove the unfinished %s: %s", path, error)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
