@@ -132,6 +132,12 @@ class RunStore:
             return f"damaged {changed}"
         return f"{manifest.uuid} {len(numbers)} {newest} {changed}"
 
+    def lora_settings(self, name: str) -> Mapping[str, Any] | None:
+        """LoRAConfig fields a run was started with; None while it has no rounds. Cheap."""
+        folder = run_directory(self.root, name)
+        manifest = _read_manifest(folder)
+        return manifest.lora if manifest is not None and _round_numbers(folder) else None
+
     def history(self, name: str) -> list[dict[str, Any]]:
         """The metrics of every round, oldest first, each with its "round" number."""
         folder = run_directory(self.root, name)

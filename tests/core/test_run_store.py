@@ -81,6 +81,15 @@ def test_rounds_follow_each_other(store, train):
     ]  # fmt: skip
 
 
+def test_lora_settings_are_known_without_reading_weights(store, train):
+    assert store.lora_settings("hair") is None
+    train("hair", 1)
+    (store.root / "hair" / "round_0001" / "lora.safetensors").unlink()
+    assert store.lora_settings("hair")["r"] == 2
+    shutil.rmtree(store.root / "hair" / "round_0001")
+    assert store.lora_settings("hair") is None
+
+
 def test_runs_do_not_see_each_other(store, train):
     train("hair", 2)
     train("skin", 1)
