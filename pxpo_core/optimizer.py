@@ -28,7 +28,7 @@ def make_optimizer(
 
 
 def optimizer_state(optimizer: torch.optim.AdamW, layers: LoRALayers) -> dict[str, Tensor]:
-    """ "<parameter>.step", ".exp_avg" and ".exp_avg_sq" for every parameter that has been stepped."""
+    """<parameter>.step, .exp_avg and .exp_avg_sq of every parameter that has been stepped."""
     return {
         f"{name}.{field}": optimizer.state[parameter][field].detach().cpu().clone()
         for name, parameter in layers.parameters.items()

@@ -66,6 +66,6 @@ def round_advantages(
         run_scale=memory.scale,
         credit_radius=credit_radius,
     )
-    values = advantage.values.split([reward.batch for reward in rewards])
+    values = torch.split(advantage.values, [reward.batch for reward in rewards])
     advantages = [Advantage(v, advantage.rms, advantage.run_scale) for v in values]
     return advantages, memory.after(advantage, area_average(maps, size).mean(dim=0))

@@ -4,6 +4,7 @@ x_t = a_t x_0 + sigma_t noise, with a = 1 for variance-exploding parametrisation
 (eps, v, EDM) and a = 1 - sigma for flow models. DDIM: Song et al. 2021, eq. 12 and 16.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def make_steps(
     """The transitions along a schedule of T + 1 falling sigmas."""
     return tuple(
         make_step(family, sigma_t, sigma_s, eta, noise_scale)
-        for sigma_t, sigma_s in zip(sigmas[:-1], sigmas[1:], strict=True)
+        for sigma_t, sigma_s in itertools.pairwise(sigmas)
     )
 
 
@@ -100,8 +101,8 @@ def eps_weight(step: Step) -> float:
 
 
 def as_schedule(sigmas: Tensor) -> tuple[float, ...]:
-    """A 1-D tensor of sigmas as plain floats; raises ValueError when it is not a falling schedule."""
+    """A 1-D tensor of sigmas as plain floats; raises ValueError when they do not fall."""
     values = tuple(float(s) for s in sigmas.detach().to(torch.float64).cpu())
-    if len(values) < 2 or any(a <= b for a, b in zip(values[:-1], values[1:], strict=True)):
+    if len(values) < 2 or any(a <= b for a, b in itertools.pairwise(values)):
         raise ValueError(f"sigmas must fall from step to step, got {values}.")
     return values

@@ -27,6 +27,9 @@ from .transition import Step
 Progress = Callable[[int, int], None]
 """Called as progress(model calls done, model calls in all)."""
 
+Predictions = dict[tuple[int, int], Tensor]
+"""Denoised latents by (step, first sample of the micro-batch)."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateConfig:
@@ -127,13 +130,19 @@ def update_policy(
     result_norm, kl = 0.0, 0.0
     if strength > 0.0:
         counter = _Counter(_model_calls(experiences, chosen, config), progress)
-        first_pass: dict[tuple[int, int, int], Tensor] = {}
+        references = [
+            _reference_predictions(e, steps, config, counter)
+            for e, steps in zip(experiences, chosen, strict=True)
+        ]
+        first_pass: list[Predictions] = [{} for _ in experiences]
         for _ in range(config.steps_per_rollout):
             adam.zero_grad(set_to_none=True)
             kl = 0.0
-            for index, (experience, steps) in enumerate(zip(experiences, chosen, strict=True)):
+            for experience, steps, reference, first in zip(
+                experiences, chosen, references, first_pass, strict=True
+            ):
                 share = experience.trajectory.batch / _images(experiences)
-                kl += _accumulate(experience, index, steps, share, config, first_pass, counter)
+                kl += _accumulate(experience, steps, share, config, reference, first, counter)
             result_norm = _step(adam, layers, config.max_grad_norm)
     return UpdateResult(
         policy=layers.policy(),
@@ -147,16 +156,17 @@ def update_policy(
 
 def _accumulate(
     experience: Experience,
-    index: int,
     steps: Sequence[int],
     share: float,
     config: UpdateConfig,
-    first_pass: dict[tuple[int, int, int], Tensor],
+    references: Predictions,
+    first_pass: Predictions,
     counter: "_Counter",
 ) -> float:
     """Add one rollout's gradient to the layers' .grad; returns its KL to the base per element.
 
-    first_pass keeps the predictions of the first optimizer step, which later ones are compared to.
+    share: this rollout's part of the round's images. first_pass: filled by the first optimizer
+    step with its predictions, which later steps are compared to.
     """
     trajectory, advantage = experience.trajectory, experience.advantage.values
     all_steps = trajectory.steps
@@ -169,14 +179,13 @@ def _accumulate(
         )
     )
     chunks = _chunks(trajectory.batch, config.micro_batch)
-    references = _reference_predictions(experience, steps, chunks, config, counter)
 
     def train(denoise: Denoiser) -> float:
         kl = 0.0
         for t in steps:
             step, weight = all_steps[t], weights[t]
             for chunk in chunks:
-                key = (index, t, chunk.start)
+                key = (t, chunk.start)
                 x, z = trajectory.states[t, chunk], trajectory.noises[t, chunk]
                 scale = share * len(x) / trajectory.batch * len(trainable) / len(steps)
                 denoised = denoise(x, step.sigma_t, range(chunk.start, chunk.stop))
@@ -192,7 +201,7 @@ def _accumulate(
                         denoised, old, x.to(denoised), z, worth, step, weight, pooled
                     )
                 if references:
-                    reference = references[t, chunk.start].to(denoised)
+                    reference = references[key].to(denoised)
                     distance = anchor_loss(denoised, reference, step, weight)
                     kl += float(distance.detach()) * scale
                     loss = loss + config.anchor * distance
@@ -224,19 +233,16 @@ def _ratio_form(
 
 
 def _reference_predictions(
-    experience: Experience,
-    steps: Sequence[int],
-    chunks: Sequence[slice],
-    config: UpdateConfig,
-    counter: "_Counter",
-) -> dict[tuple[int, int], Tensor]:
+    experience: Experience, steps: Sequence[int], config: UpdateConfig, counter: "_Counter"
+) -> Predictions:
     """The base model's predictions on the trained states; paid for only with an anchor."""
     if config.anchor == 0.0 or experience.reference is None:
         return {}
     trajectory = experience.trajectory
+    chunks = _chunks(trajectory.batch, config.micro_batch)
 
-    def predict(denoise: Denoiser) -> dict[tuple[int, int], Tensor]:
-        predictions = {}
+    def predict(denoise: Denoiser) -> Predictions:
+        predictions: Predictions = {}
         for t in steps:
             for chunk in chunks:
                 x = trajectory.states[t, chunk]
@@ -286,9 +292,10 @@ def _model_calls(
 ) -> int:
     total = 0
     for experience, steps in zip(experiences, chosen, strict=True):
-        passes = 2 if config.anchor > 0.0 and experience.reference is not None else 1
-        total += len(steps) * len(_chunks(experience.trajectory.batch, config.micro_batch)) * passes
-    return total * config.steps_per_rollout
+        calls = len(steps) * len(_chunks(experience.trajectory.batch, config.micro_batch))
+        anchored = config.anchor > 0.0 and experience.reference is not None
+        total += calls * (config.steps_per_rollout + anchored)
+    return total
 
 
 class _Counter:
