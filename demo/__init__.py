@@ -1,0 +1,1 @@
+"""Demonstration material: a model small enough to travel with the extension."""

@@ -1,0 +1,1 @@
+"""Toy Faces: a small latent diffusion model of procedurally drawn cartoon portraits."""
