@@ -72,9 +72,12 @@ class TrainingRun(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, run_name: str, r: int, lora_alpha: float, target_modules: str
+        cls, run_name: str, r: int, lora_alpha: float, target_modules: str, model: object = None
     ) -> str | float:
-        """What is on disk decides: a new round, an undo or a deleted folder all count."""
+        """What is on disk decides: a new round, an undo or a deleted folder all count.
+
+        The host passes linked inputs too, as None.
+        """
         return float("nan") if run_name is None else run_store().fingerprint(run_name)
 
     @classmethod
