@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 CLIP = 5.0
@@ -43,7 +42,7 @@ def area_average(reward: Tensor, size: tuple[int, int]) -> Tensor:
     """Reward map [B, H, W] on the latent grid [B, h, w]; the mean reward is kept.
 
     A picture that is not a multiple of the latent's factor is cropped centrally first, as the
-    VAE crops it.
+    VAE crops it; pixels that straddle two latent pixels are shared between them by area.
     """
     height, width = size
     for dim, n in ((1, height), (2, width)):
@@ -51,7 +50,20 @@ def area_average(reward: Tensor, size: tuple[int, int]) -> Tensor:
         if factor >= 1 and reward.shape[dim] - n * factor < factor:
             offset = (reward.shape[dim] - n * factor) // 2
             reward = reward.narrow(dim, offset, n * factor)
-    return F.adaptive_avg_pool2d(reward[:, None].to(torch.float32), size)[:, 0]
+    reward = reward.to(torch.float32)
+    rows, columns = (
+        _overlap(n, reward.shape[dim]).to(reward) for dim, n in ((1, height), (2, width))
+    )
+    return rows @ reward @ columns.T
+
+
+def _overlap(cells: int, pixels: int) -> Tensor:
+    """[cells, pixels] float64: which share of each cell is covered by each pixel."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) * (pixels / cells)
+    left = torch.arange(pixels, dtype=torch.float64)
+    start = torch.maximum(edges[:-1, None], left)
+    end = torch.minimum(edges[1:, None], left + 1.0)
+    return (end - start).clamp(min=0.0) * (cells / pixels)
 
 
 def leave_one_out(reward: Tensor) -> Tensor:
@@ -78,20 +90,19 @@ def remove_baseline(reward: Tensor, groups: Sequence[int], running: Tensor | Non
 
 
 def heat_kernel(size: int, radius: float) -> Tensor:
-    """[size, size] float64 Gaussian blur of standard deviation `radius` with reflecting edges.
+    """[size, size] float64 blur of standard deviation `radius` pixels with reflecting edges.
 
-    The heat kernel in the cosine basis: symmetric and doubly stochastic, so it keeps the mean and
-    constants exactly; an infinite radius gives the exact mean.
+    The heat kernel of a row of pixels, in the cosine basis: symmetric, doubly stochastic and never
+    negative, so it keeps the mean and constants exactly; an infinite radius gives the exact mean.
     """
     grid = torch.arange(size, dtype=torch.float64)
     basis = torch.cos(math.pi / size * torch.outer(grid, grid + 0.5))
     basis = basis * math.sqrt(2.0 / size)
     basis[0] /= math.sqrt(2.0)
-    frequency = math.pi * grid / size
     decay = torch.zeros(size, dtype=torch.float64)
     decay[0] = 1.0
     if math.isfinite(radius):
-        decay = torch.exp(-0.5 * (frequency * radius) ** 2)
+        decay = torch.exp(-(radius**2) * (1.0 - torch.cos(math.pi / size * grid)))
     return basis.T @ (decay[:, None] * basis)
 
 

@@ -57,7 +57,10 @@ def draw_noise(
         entropy = np.random.SeedSequence([seed, round_, sample]).generate_state(1, np.uint64)[0]
         # Torch seeds are signed on some builds: keep to 63 bits.
         generator = torch.Generator().manual_seed(int(entropy) & (2**63 - 1))
-        draws.append(torch.randn((count, *shape), generator=generator))
+        # One call per draw: the values of one large call depend on its size.
+        draws.append(
+            torch.stack([torch.randn(tuple(shape), generator=generator) for _ in range(count)])
+        )
     return torch.stack(draws, dim=1)
 
 

@@ -103,6 +103,6 @@ def eps_weight(step: Step) -> float:
 def as_schedule(sigmas: Tensor) -> tuple[float, ...]:
     """A 1-D tensor of sigmas as plain floats; raises ValueError when they do not fall."""
     values = tuple(float(s) for s in sigmas.detach().to(torch.float64).cpu())
-    if len(values) < 2 or any(a <= b for a, b in itertools.pairwise(values)):
+    if len(values) < 2 or any(not a > b for a, b in itertools.pairwise(values)):
         raise ValueError(f"sigmas must fall from step to step, got {values}.")
     return values
