@@ -17,6 +17,8 @@ from pxpo_dev.launch import import_torchvision
 from pxpo_dev.paths import HOME
 from pxpo_dev.server import Server
 
+TEST_NODES = Path(__file__).parent / "host" / "bad_values.py"
+
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
@@ -64,7 +66,7 @@ def comfyui(
 def start_server(
     comfyui_checkout: ComfyUI, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartServer]:
-    """A function that starts a real server, in a fresh base directory unless one is given."""
+    """A function that starts a real server, each in a fresh base directory."""
     starter = StartServer(comfyui_checkout, tmp_path_factory)
     yield starter
     starter.stop_all()
@@ -78,8 +80,9 @@ class StartServer:
         self.environment = Environment(Path(sys.prefix))
         self.servers: list[Server] = []
 
-    def __call__(self, base: Path | None = None) -> Server:
-        base = base_directory(base or self.factory.mktemp("server"))
+    def __call__(self) -> Server:
+        base = base_directory(self.factory.mktemp("server"))
+        shutil.copy(TEST_NODES, base / "custom_nodes")
         server = Server(self.environment, self.comfyui, base)
         self.servers.append(server)
         return server.start()
