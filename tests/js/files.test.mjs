@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import test from "node:test";
+import { inflateSync } from "node:zlib";
+
+import { contentName, newId, sha256 } from "../../web/paint/identity.mjs";
+import { decodeGrey, encodeGrey } from "../../web/paint/png.mjs";
+
+const noise = (count) => Uint8Array.from({ length: count }, (_, i) => (i * i * 31 + i * 7) & 255);
+
+test("PNG files keep every byte", async () => {
+  for (const [width, height] of [[1, 1], [7, 5], [256, 256], [333, 2]]) {
+    const bytes = noise(width * height);
+    const file = await encodeGrey(width, height, bytes);
+    const back = await decodeGrey(file);
+    assert.deepEqual([back.width, back.height], [width, height]);
+    assert.deepEqual(back.bytes, bytes);
+  }
+});
+
+test("PNG files have a valid structure", async () => {
+  const file = Buffer.from(await encodeGrey(3, 2, Uint8Array.of(1, 2, 3, 4, 5, 6)));
+  assert.equal(file.toString("latin1", 12, 16), "IHDR");
+  assert.deepEqual([file[24], file[25]], [8, 0]);
+  const length = file.readUInt32BE(33);
+  assert.deepEqual([...inflateSync(file.subarray(41, 41 + length))], [4, 1, 1, 1, 4, 3, 1, 1]);
+  // CRC of an empty IEND chunk is a known constant.
+  assert.equal(file.subarray(-4).toString("hex"), "ae426082");
+});
+
+test("files that are no grey PNG are refused", async () => {
+  await assert.rejects(decodeGrey(Uint8Array.of(1, 2, 3)), /not a PNG/);
+  const good = await encodeGrey(2, 2, Uint8Array.of(1, 2, 3, 4));
+  const colour = good.slice();
+  colour[25] = 2;
+  await assert.rejects(decodeGrey(colour), /not 8-bit grey/);
+  const wide = good.slice();
+  wide[18] = 0x4e;
+  await assert.rejects(decodeGrey(wide), /too large/);
+  await assert.rejects(decodeGrey(good.slice(0, 30)));
+});
+
+test("a 1024 picture with many soft strokes stays below 200 kB", async () => {
+  const { SignedMap } = await import("../../web/paint/signed_map.mjs");
+  const { Stroke, StrokeBuffers } = await import("../../web/paint/brush.mjs");
+  const map = new SignedMap(1024, 1024);
+  const buffers = new StrokeBuffers(1024, 1024);
+  for (let i = 0; i < 30; i++) {
+    const stroke = new Stroke(map, buffers, { value: i % 2 ? 100 : -90, radius: 40, hardness: 0 });
+    for (let t = 0; t <= 20; t++) stroke.extendTo(60 + t * 45, 40 + i * 32 + 30 * Math.sin(t / 2));
+    stroke.finish();
+  }
+  const file = await encodeGrey(1024, 1024, map.toBytes());
+  assert.ok(file.length < 200_000, `${file.length} bytes`);
+});
+
+test("content names are the start of SHA-256", () => {
+  for (const count of [0, 1, 55, 56, 64, 1000, 100_003]) {
+    const bytes = noise(count);
+    const expected = createHash("sha256").update(bytes).digest("hex");
+    assert.equal(Buffer.from(sha256(bytes)).toString("hex"), expected);
+    assert.equal(contentName(bytes), expected.slice(0, 32));
+  }
+});
+
+test("ids are 32 hex digits and differ", () => {
+  assert.match(newId(), /^[0-9a-f]{32}$/);
+  assert.notEqual(newId(), newId());
+});
