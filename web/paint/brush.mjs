@@ -9,7 +9,7 @@
 import { clip, emptyRect, isEmpty, unite } from "./rect.mjs";
 
 /** Coverage is kept in this many steps: finer ones would only make the saved files larger. */
-const STEPS = 64;
+const STEPS = 32;
 
 /** Work space of strokes on maps of one size, kept between strokes to save allocations. */
 export class StrokeBuffers {

@@ -24,13 +24,10 @@ export async function encodeGrey(width, height, bytes) {
   for (let y = 0; y < height; y++) {
     if (y > 0 && y % rowsAtOnce === 0) await new Promise((resume) => setTimeout(resume));
     const start = y * (width + 1);
-    rows[start] = 4; // Paeth: soft strokes are slopes in both directions
+    rows[start] = 1; // "sub": of all filters the smallest files for brush strokes
     for (let x = 0; x < width; x++) {
-      const i = y * width + x;
-      const left = x > 0 ? bytes[i - 1] : 0;
-      const up = y > 0 ? bytes[i - width] : 0;
-      const corner = x > 0 && y > 0 ? bytes[i - width - 1] : 0;
-      rows[start + 1 + x] = bytes[i] - paeth(left, up, corner);
+      const left = x > 0 ? bytes[y * width + x - 1] : 0;
+      rows[start + 1 + x] = bytes[y * width + x] - left;
     }
   }
   const header = new Uint8Array(13);
