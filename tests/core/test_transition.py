@@ -1,5 +1,6 @@
 """The DDIM step against other people's formulas: torch, diffusers, Bayes, and the samplers."""
 
+import itertools
 import math
 
 import pytest
@@ -49,7 +50,7 @@ def test_eta_1_equals_diffusers_ddim_after_the_factor_between_ve_and_vp():
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
     scheduler.set_timesteps(12)
     times = scheduler.timesteps.tolist()
-    for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, s) in enumerate(itertools.pairwise(times)):
         bar_t, bar_s = scheduler.alphas_cumprod[t].item(), scheduler.alphas_cumprod[s].item()
         step = make_step("vp", math.sqrt(1 / bar_t - 1), math.sqrt(1 / bar_s - 1), 1.0)
         x_vp, eps = randn(2, 4, 3, 3, seed=i), randn(2, 4, 3, 3, seed=100 + i)

@@ -1,0 +1,405 @@
+"""One round of training on a tiny model, in float64: its gradient, its step, and its refusals."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pxpo_core import update
+from pxpo_core.credit import Advantage, advantage_map
+from pxpo_core.lora import LoRAConfig, LoRALayers, Policy
+from pxpo_core.objective import step_weights
+from pxpo_core.optimizer import optimizer_state
+from pxpo_core.rollout import Trajectory, draw_noise, sample_trajectory
+from pxpo_core.update import Experience, NonFiniteUpdateError, UpdateConfig, update_policy
+
+SIGMAS = {"vp": (8.0, 3.0, 1.0, 0.3, 0.0), "flow": (1.0, 0.8, 0.5, 0.2, 0.0)}
+BATCH, SIZE = 8, (3, 4)
+ALL_STEPS = UpdateConfig(train_steps=99, max_grad_norm=1e9)
+
+
+class Model(nn.Module):
+    """Denoises two channels; every pixel sees its neighbours, as in a real model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 5, 3, padding=1), nn.Conv2d(5, 2, 1)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.double().parameters():
+            parameter.requires_grad_(False).normal_(std=0.5, generator=generator)
+
+    def forward(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return self.second(torch.tanh(self.first(x.double() / (1.0 + sigma**2) ** 0.5)))
+
+
+class Session:
+    """Lends the model with (or, for layers None, without) its LoRA, and counts its calls."""
+
+    def __init__(self, model: Model, layers: LoRALayers | None) -> None:
+        self.model, self.layers, self.calls = model, layers, 0
+
+    def __call__(self, work: Callable[[Any], Any]) -> Any:
+        if self.layers is None:
+            return work(self.denoise)
+        with self.layers.attached(self.model):
+            return work(self.denoise)
+
+    def denoise(self, x: torch.Tensor, sigma: float, samples: Sequence[int]) -> torch.Tensor:
+        assert len(samples) == len(x)
+        self.calls += 1
+        return self.model(x, sigma)
+
+
+def make_policy(seed: int = 0) -> Policy:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {
+        "first.lora_down.weight": (2, 2, 3, 3), "first.lora_up.weight": (5, 2, 1, 1),
+        "second.lora_down.weight": (2, 5, 1, 1), "second.lora_up.weight": (2, 2, 1, 1),
+    }  # fmt: skip
+    tensors = {
+        name: 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+    return Policy(LoRAConfig(r=2, lora_alpha=2.0, target_modules="all layers"), tensors)
+
+
+class Case:
+    """A model, its policy, a rollout by that policy, and a reward."""
+
+    def __init__(self, family: str = "vp", seed: int = 0, batch: int = BATCH) -> None:
+        self.model, self.policy = Model(), make_policy()
+        self.layers = LoRALayers(self.policy)
+        self.session = Session(self.model, self.layers)
+        noise = draw_noise((2, *SIZE), 5, seed, 0, range(batch)).double()
+        sigmas = SIGMAS[family]
+        with torch.no_grad():
+            self.trajectory: Trajectory = self.session(
+                lambda denoise: sample_trajectory(
+                    denoise, sigmas[0] * noise[0], noise[1:], sigmas, family, 1.0
+                )
+            )
+        self.session.calls = 0
+        generator = torch.Generator().manual_seed(seed + 1)
+        self.advantage = advantage_map(torch.randn((batch, 24, 32), generator=generator), SIZE)
+
+    def experience(self, **changes: Any) -> Experience:
+        return replace(Experience(self.trajectory, self.advantage, self.session), **changes)
+
+    def update(self, config: UpdateConfig = ALL_STEPS, **changes: Any) -> update.UpdateResult:
+        return update_policy([self.experience(**changes)], self.layers, {}, config, seed=0)
+
+    def gradient(self, config: UpdateConfig = ALL_STEPS, **changes: Any) -> torch.Tensor:
+        """The gradient the optimizer is handed, over all LoRA weights."""
+        self.update(config, **changes)
+        return flat(self.layers)
+
+    def loss(self, config: UpdateConfig = ALL_STEPS) -> float:
+        """The update's loss in one line per term, with the noise stored in the rollout."""
+        steps = [self.trajectory.steps[t] for t in self.trajectory.trainable]
+        total = 0.0
+        for t, weight in zip(
+            self.trajectory.trainable, step_weights(steps, config.step_weighting), strict=True
+        ):
+            step, z = self.trajectory.steps[t], self.trajectory.noises[t]
+            x, worth = self.trajectory.states[t], self.advantage.values[:, None].double()
+            with torch.no_grad(), self.layers.attached(self.model):
+                denoised = self.model(x, step.sigma_t)
+            total -= float((worth * weight * step.gain / step.std * z * denoised).mean())
+            if config.anchor:
+                with torch.no_grad():
+                    reference = self.model(x, step.sigma_t)
+                drift = weight * step.gain / step.std * (denoised - reference)
+                total += config.anchor * 0.5 * float(drift.square().mean())
+        return total
+
+
+def flat(layers: LoRALayers) -> torch.Tensor:
+    return torch.cat([layers.parameters[n].grad.flatten() for n in sorted(layers.parameters)])
+
+
+def weights(policy: Policy) -> torch.Tensor:
+    return torch.cat([policy.tensors[n].flatten() for n in sorted(policy.tensors)])
+
+
+def moved(result: update.UpdateResult, start: Policy) -> torch.Tensor:
+    return weights(result.policy) - weights(start)
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """AdamW.step only notes that it was called, so that gradients can be read at one point."""
+    called: list[float] = []
+    monkeypatch.setattr(
+        torch.optim.AdamW,
+        "step",
+        lambda self, closure=None: called.append(self.param_groups[0]["lr"]),
+    )
+    return called
+
+
+# the gradient
+
+
+@pytest.mark.parametrize("family", list(SIGMAS))
+@pytest.mark.parametrize("weighting", ["uniform", "exact"])
+@pytest.mark.parametrize("anchor", [0.0, 0.7])
+@pytest.mark.usefixtures("frozen")
+def test_the_gradient_equals_finite_differences(family, weighting, anchor):
+    case = Case(family)
+    config = replace(ALL_STEPS, step_weighting=weighting, anchor=anchor)
+    gradient = case.gradient(config, reference=Session(case.model, None))
+    names, h, position = sorted(case.layers.parameters), 1e-5, 0
+    for name in names:
+        values = case.layers.parameters[name].data.view(-1)
+        for i in range(0, len(values), max(1, len(values) // 5)):
+            start = float(values[i])
+            values[i] = start + h
+            up = case.loss(config)
+            values[i] = start - h
+            down = case.loss(config)
+            values[i] = start
+            expected = (up - down) / (2 * h)
+            assert float(gradient[position + i]) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+        position += len(values)
+    assert gradient.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 100])
+@pytest.mark.usefixtures("frozen")
+def test_micro_batches_do_not_change_the_gradient(size):
+    whole = Case().gradient(replace(ALL_STEPS, micro_batch=8))
+    part = Case().gradient(replace(ALL_STEPS, micro_batch=size))
+    torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_two_rollouts_count_by_their_images():
+    """A rollout of 8 split into 3 and 5 gives the same gradient."""
+    case = Case()
+    whole = case.gradient()
+
+    def part(rows: slice) -> Experience:
+        trajectory = replace(
+            case.trajectory, states=case.trajectory.states[:, rows],
+            noises=case.trajectory.noises[:, rows], x_0=case.trajectory.x_0[rows],
+        )  # fmt: skip
+        advantage = replace(case.advantage, values=case.advantage.values[rows])
+        return Experience(trajectory, advantage, case.session)
+
+    parts = [part(slice(0, 3)), part(slice(3, 8))]
+    update_policy(parts, case.layers, {}, ALL_STEPS, seed=0)
+    torch.testing.assert_close(flat(case.layers), whole, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_training_some_steps_is_unbiased_over_the_choice():
+    """K of T steps, scaled by T / K: the average over draws is the gradient of all steps."""
+    whole = Case().gradient()
+    config = replace(ALL_STEPS, train_steps=1)
+    seen = {}
+    for seed in range(12):
+        case = Case()
+        result = update_policy([case.experience()], case.layers, {}, config, seed)
+        seen[result.trained_steps] = flat(case.layers)
+    assert set(seen) == {(0,), (1,), (2,)}
+    torch.testing.assert_close(sum(seen.values()) / 3, whole, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_an_infinite_credit_radius_is_ddpo():
+    """grad of -mean over images of (R - mean R) / std R times the picture's mean log-prob."""
+    case = Case()
+    reward = torch.randn((BATCH, 24, 32), generator=torch.Generator().manual_seed(4))
+    advantage = advantage_map(reward, SIZE, credit_radius=math.inf)
+    config = replace(ALL_STEPS, credit_radius=math.inf, step_weighting="exact")
+    gradient = case.gradient(config, advantage=advantage)
+    scores = reward.mean(dim=(1, 2)).double()
+    scores = (scores - scores.mean()) / scores.std(correction=0)
+    total = torch.zeros((), dtype=torch.float64)
+    with case.layers.attached(case.model):
+        for t in case.trajectory.trainable:
+            step, x = case.trajectory.steps[t], case.trajectory.states[t]
+            normal = torch.distributions.Normal(step.mean(x, case.model(x, step.sigma_t)), step.std)
+            log_probs = normal.log_prob(case.trajectory.states[t + 1]).mean(dim=(1, 2, 3))
+            total = total - (scores * log_probs).mean()
+    parameters = [case.layers.parameters[n] for n in sorted(case.layers.parameters)]
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(total, parameters)])
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_unmarked_pictures_do_not_matter_without_an_anchor():
+    case = Case()
+    values = case.advantage.values.clone()
+    values[4:] = 0.0
+    marked = replace(case.advantage, values=values)
+    gradient = case.gradient(advantage=marked)
+    case.trajectory.states[:, 4:] += 1.0
+    torch.testing.assert_close(case.gradient(advantage=marked), gradient)
+
+
+def test_the_second_step_takes_the_ratio_form(frozen):
+    """With the weights unchanged in between, the ratio is 1 and its gradient the first one's."""
+    gradients = []
+    case = Case()
+    original = torch.nn.utils.clip_grad_norm_
+
+    def note(parameters, limit):
+        gradients.append(flat(case.layers).clone())
+        return original(parameters, limit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update.torch.nn.utils, "clip_grad_norm_", note)
+        case.update(replace(ALL_STEPS, steps_per_rollout=3))
+    assert len(frozen) == 3
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-10)
+
+
+def test_clipping_ends_the_pull_of_a_rollout_used_many_times():
+    """Many steps on one rollout stop near the clip range instead of running away."""
+    case = Case()
+    few = case.update(replace(ALL_STEPS, learning_rate=1e-2, steps_per_rollout=40))
+    norms = few.grad_norm
+    assert norms < 0.5 * Case().update(replace(ALL_STEPS, learning_rate=1e-2)).grad_norm
+
+
+# the step
+
+
+def test_no_signal_means_no_step_and_the_same_bits(frozen):
+    case = Case()
+    zero = Advantage(torch.zeros_like(case.advantage.values), 0.0, 0.3)
+    state = {"first.lora_up.weight.step": torch.tensor(3.0)}
+    result = update_policy(
+        [case.experience(advantage=zero)], case.layers, {}, replace(ALL_STEPS, anchor=0.5), seed=0
+    )
+    assert frozen == []
+    assert case.session.calls == 0
+    assert torch.equal(weights(result.policy), weights(case.policy))
+    assert result.policy.digest == case.policy.digest
+    assert result.learning_rate == 0.0
+    assert state
+
+
+def test_a_good_reward_becomes_more_likely():
+    """After one step the advantage-weighted log-prob of the rollout has grown."""
+    case = Case()
+    before = case.loss()
+    case.update(replace(ALL_STEPS, learning_rate=1e-3))
+    assert case.loss() < before
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.1])
+def test_brush_strength_scales_the_step(strength):
+    """Adam would forget it: the same gradient with half the strength moves half as far."""
+    full = Case().update(replace(ALL_STEPS, max_grad_norm=1.0))
+    weak = Advantage(strength * Case().advantage.values, strength * 0.2, 0.2)
+    result = Case().update(replace(ALL_STEPS, max_grad_norm=1.0), advantage=weak)
+    assert result.learning_rate == pytest.approx(strength * ALL_STEPS.learning_rate)
+    start = make_policy()
+    torch.testing.assert_close(
+        moved(result, start), strength * moved(full, start), rtol=1e-3, atol=1e-9
+    )
+
+
+def test_the_gradient_norm_is_clipped_once_and_reported_unclipped():
+    case = Case()
+    free = case.update().grad_norm
+    case = Case()
+    case.update(replace(ALL_STEPS, max_grad_norm=1e-3))
+    assert float(flat(case.layers).norm()) == pytest.approx(1e-3, rel=1e-4)
+    assert Case().update(replace(ALL_STEPS, max_grad_norm=1e-3)).grad_norm == pytest.approx(free)
+
+
+def test_optimizer_state_carries_over_exactly():
+    """Two rounds in one process equal two rounds with the state written down in between."""
+    case = Case()
+    adam = update.make_optimizer(case.layers, 1e-2, {})
+    config = replace(ALL_STEPS, learning_rate=1e-2)
+    first = case.update(config)
+    second = update_policy([case.experience()], case.layers, first.optimizer, config, seed=0)
+    again = LoRALayers(case.policy)
+    adam = update.make_optimizer(again, 1e-2, {})
+    for _ in range(2):
+        adam.zero_grad()
+        case.session.layers = again
+        update._accumulate(
+            case.experience(),
+            case.trajectory.trainable,
+            1.0,
+            config,
+            {},
+            {},
+            update._Counter(1, None),
+        )
+        adam.step()
+    torch.testing.assert_close(weights(second.policy), weights(again.policy()), rtol=1e-9, atol=0)
+    assert optimizer_state(adam, again).keys() == second.optimizer.keys()
+    assert float(second.optimizer["first.lora_up.weight.step"]) == 2.0
+
+
+def test_the_update_is_reproducible():
+    results = [Case().update(replace(ALL_STEPS, train_steps=2)) for _ in range(2)]
+    assert results[0].policy.digest == results[1].policy.digest
+
+
+def test_progress_counts_to_its_total():
+    seen: list[tuple[int, int]] = []
+    case = Case()
+    update_policy(
+        [case.experience(reference=Session(case.model, None))], case.layers, {},
+        replace(ALL_STEPS, anchor=0.1, micro_batch=3, steps_per_rollout=2), 0,
+        lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert seen == [(i, 27) for i in range(1, 28)]
+
+
+# refusals
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_is_not_a_number_changes_nothing(bad):
+    case = Case()
+    case.trajectory.noises[1, 2, 0, 1, 1] = bad
+    with pytest.raises(NonFiniteUpdateError, match="nothing was changed"):
+        case.update()
+    assert case.layers.policy().digest == case.policy.digest
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("learning_rate", 0.0), ("learning_rate", math.nan), ("learning_rate", math.inf),
+     ("max_grad_norm", -1.0), ("train_steps", 0), ("steps_per_rollout", 0), ("micro_batch", 0),
+     ("anchor", -0.1), ("anchor", math.inf), ("credit_radius", -1.0), ("credit_radius", math.nan),
+     ("step_weighting", "none")],
+)  # fmt: skip
+def test_settings_out_of_range_are_named(field, value):
+    with pytest.raises(ValueError, match=field):
+        UpdateConfig(**{field: value})
+
+
+# which steps
+
+
+def test_all_steps_are_trained_when_there_are_few():
+    generator = torch.Generator().manual_seed(0)
+    assert update.choose_steps((0, 1, 2), 5, generator) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("total", "count"), [(15, 4), (7, 3), (10, 1), (5, 5)])
+def test_chosen_steps_are_different_spread_and_equally_likely(total, count):
+    generator = torch.Generator().manual_seed(0)
+    hits = torch.zeros(total)
+    draws = 3000
+    for _ in range(draws):
+        steps = update.choose_steps(range(total), count, generator)
+        assert len(set(steps)) == count
+        gaps = [b - a for a, b in zip([steps[-1] - total, *steps], steps, strict=False)]
+        assert max(gaps) - min(gaps) <= 1
+        hits[steps] += 1
+    expected = draws * count / total
+    assert (hits / expected - 1.0).abs().max() < 0.2
