@@ -5,7 +5,9 @@ from comfy_api.latest import ComfyExtension, io
 from .combine_rewards import CombineRewards
 from .ddim_logprob_sampler import DDIMLogProbSampler
 from .load_toy_faces import LoadToyFaces
+from .paint_reward import PaintReward
 from .pixel_reward import PixelRewardNode
+from .save_lora import SaveLoRA
 from .training_run import TrainingRun
 from .update_lora import UpdateLoRA
 
@@ -16,7 +18,9 @@ class PXPOExtension(ComfyExtension):
             TrainingRun,
             DDIMLogProbSampler,
             PixelRewardNode,
+            PaintReward,
             CombineRewards,
             UpdateLoRA,
+            SaveLoRA,
             LoadToyFaces,
         ]

@@ -1,0 +1,138 @@
+"""Paint Pixel Reward: paint on the pictures where they are good and where they are bad."""
+
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..pxpo_core.painting import (
+    Feedback,
+    MarksInvalid,
+    PaintFolder,
+    ShownPicture,
+    encode_map,
+    painted_feedback,
+    read_marks,
+)
+from .types import CATEGORY, Reward
+
+PaintMarks = io.Custom("PXPO_PAINT")
+MASK_MEANINGS = ["like", "dislike"]
+
+
+class PaintReward(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PXPO_PaintReward",
+            display_name="Paint Pixel Reward",
+            category=CATEGORY,
+            description="Run, paint on the pictures what you like (blue) and dislike (orange), and "
+            "run again: the LoRA learns from it. Press ? in the node for all keys.",
+            inputs=[
+                io.Image.Input("image", tooltip="The decoded pictures of the rollout."),
+                # Optional, so that an API call may leave it out and use a mask alone.
+                PaintMarks.Input("marks", optional=True),
+                io.Combo.Input(
+                    "mask_means",
+                    options=MASK_MEANINGS,
+                    default=MASK_MEANINGS[0],
+                    tooltip="What the white parts of a connected mask say.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Feedback to start from; it counts until a picture is painted on.",
+                ),
+            ],
+            outputs=[
+                Reward.Output(display_name="reward"),
+                io.Mask.Output(display_name="like"),
+                io.Mask.Output(display_name="dislike"),
+                io.Image.Output(display_name="image"),
+            ],
+            is_output_node=True,
+            not_idempotent=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, marks: object = None) -> bool | str:
+        """Said when Run is pressed."""
+        try:
+            read_marks(marks)
+        except MarksInvalid as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, mask_means: str, marks: object = None) -> str:
+        """A map file that appears later, or a picture list that is gone, counts as a change."""
+        folder = _folder()
+        try:
+            checked = read_marks(marks)
+        except MarksInvalid:
+            return "invalid"
+        shown = "" if checked.node is None else str(bool(folder.batches(checked.node)))
+        here = (m.map is not None and folder.has_map(m.map) for m in checked.marks)
+        return shown + "".join(str(int(flag)) for flag in here)
+
+    @classmethod
+    def execute(
+        cls,
+        image: torch.Tensor,
+        mask_means: str,
+        marks: object = None,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        folder = _folder()
+        checked = read_marks(marks)
+        sign = 1.0 if mask_means == MASK_MEANINGS[0] else -1.0
+        feedback = painted_feedback(image, checked, folder, mask, sign)
+        values = feedback.reward.map
+        ui: dict[str, Any] = {"text": [_status(feedback)]}
+        if checked.node is not None:
+            ui["pxpo_paint"] = [_shown(checked.node, image, feedback, folder)]
+        return io.NodeOutput(
+            feedback.reward, values.clamp(min=0.0), (-values).clamp(min=0.0), image, ui=ui
+        )
+
+
+def _folder() -> PaintFolder:
+    return PaintFolder(Path(folder_paths.get_input_directory()) / "pxpo")
+
+
+def _shown(
+    node: str, image: torch.Tensor, feedback: Feedback, folder: PaintFolder
+) -> dict[str, Any]:
+    """Save the batch for the widget, and say which picture has which mark."""
+    pictures = []
+    for picture, thumb, start, mark in zip(
+        image, feedback.thumbs, feedback.starts, feedback.marks, strict=True
+    ):
+        height, width = picture.shape[:2]
+        pictures.append(
+            ShownPicture(
+                picture=folder.save_picture(node, picture),
+                thumb=folder.save_thumb(thumb),
+                width=width,
+                height=height,
+                start=None if start is None else folder.save_map(encode_map(start)),
+                mark=None if mark is None else mark.thumb,
+            )
+        )
+    entry = folder.show(node, pictures)
+    return {**entry, "node": node, "kept": feedback.kept, "missing": feedback.missing}
+
+
+def _status(feedback: Feedback) -> str:
+    reward = feedback.reward
+    if reward.marked:
+        marked = int(reward.map[reward.reviewed].flatten(1).any(dim=1).sum())
+        return f"Marks on {marked} of {reward.batch} pictures."
+    if feedback.missing:
+        return "No feedback here yet: the files of earlier marks are not on this computer."
+    if feedback.kept:
+        return "Marks kept for the previous batch. Nothing painted on these pictures yet."
+    return "Nothing painted yet."

@@ -1,0 +1,22 @@
+"""Painted feedback: what the paint widget saves, and how it becomes a reward again."""
+
+from .batch import PaintFolder, ShownPicture
+from .binding import bind
+from .marks import Mark, Marks, MarksInvalid, read_marks
+from .reward import Feedback, painted_feedback
+from .signed_png import MapInvalid, decode_map, encode_map
+
+__all__ = [
+    "Feedback",
+    "MapInvalid",
+    "Mark",
+    "Marks",
+    "MarksInvalid",
+    "PaintFolder",
+    "ShownPicture",
+    "bind",
+    "decode_map",
+    "encode_map",
+    "painted_feedback",
+    "read_marks",
+]
