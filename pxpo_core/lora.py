@@ -139,6 +139,11 @@ def target_layers(root: nn.Module, target_modules: str) -> dict[str, nn.Module]:
     return found
 
 
+def layer_shapes(root: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name -> weight shape (out, in, ...) of every layer a LoRA can adapt."""
+    return {name: _weight_shape(layer) for name, layer in target_layers(root, ALL_LAYERS).items()}
+
+
 def new_policy(root: nn.Module, config: LoRAConfig) -> Policy:
     """The LoRA of a run that has learned nothing: down random (Kaiming), up zero.
 

@@ -22,6 +22,7 @@ from ..reward import check_finite, resize_mask, shrunk_size
 from . import files
 from .errors import (
     RunDamagedError,
+    RunError,
     RunMismatchError,
     RunWriteError,
     StaleRolloutError,
@@ -43,6 +44,7 @@ NEEDED = (LORA_NAME, OPTIMIZER_NAME, STATE_NAME, METRICS_NAME, SETTINGS_NAME)
 PICTURE_SIZE = 128
 MAX_ROUNDS = 9999
 LOCK_TIMEOUT = 30.0
+MAX_THUMBNAIL_BYTES = 1024 * 1024
 
 _ROUND = re.compile(r"round_(\d{4})", re.ASCII)
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}", re.ASCII)
@@ -105,12 +107,6 @@ class RunStore:
             return RunHead(name, manifest.uuid, manifest=manifest)
         return _read_head(name, manifest, folder, rounds[-1])
 
-    def lora_settings(self, name: str) -> Mapping[str, Any] | None:
-        """The LoRAConfig fields a run with rounds was started with; reads no weights."""
-        folder = run_directory(self.root, name)
-        manifest = _read_manifest(folder)
-        return manifest.lora if manifest is not None and _round_numbers(folder) else None
-
     def fingerprint(self, name: str) -> str:
         """Changes whenever the run's head does, or anything in its folder is added or removed.
 
@@ -150,6 +146,30 @@ class RunStore:
             metrics = files.parse_json(_checked_bytes(path, info), path)
             result.append({**metrics, "round": info.round})
         return result
+
+    def uuid(self, name: str) -> str | None:
+        """Which run has this name now; None when there is none. Cheap."""
+        manifest = _read_manifest(run_directory(self.root, name))
+        return None if manifest is None else manifest.uuid
+
+    def policy(self, name: str, round_: int) -> Policy:
+        """The LoRA as it was after a round, fully checked. Raises RunError."""
+        folder = run_directory(self.root, name)
+        manifest = _read_manifest(folder)
+        rounds = _read_chain(folder, manifest) if manifest else []
+        if manifest is None or not 1 <= round_ <= len(rounds):
+            raise RunError(f"Run {name} has no round {round_}; it has {len(rounds)} rounds.")
+        policy = _read_head(name, manifest, folder, rounds[round_ - 1]).policy
+        assert policy is not None  # a round that was read has one
+        return policy
+
+    def thumbnail(self, name: str, round_: int) -> bytes | None:
+        """A small JPEG of the round's first picture; None when it was not kept."""
+        path = _round_folder(run_directory(self.root, name), round_) / "thumb_00.jpg"
+        try:
+            return files.read_file(path, MAX_THUMBNAIL_BYTES)
+        except RunDamagedError:
+            return None
 
     def write_round(
         self,

@@ -1,0 +1,24 @@
+"""LoRA files other programs load: their key names, metadata, writing and reading."""
+
+from .errors import LoRAFileError
+from .keys import KeyFormat, file_tensors
+from .metadata import Architecture, LoRAInfo, file_metadata
+from .read import LoadedLoRA, policy_from_tensors, read_lora
+from .unet_names import UNetNames, unet_names
+from .write import SavedLoRA, save_lora
+
+__all__ = [
+    "Architecture",
+    "KeyFormat",
+    "LoRAFileError",
+    "LoRAInfo",
+    "LoadedLoRA",
+    "SavedLoRA",
+    "UNetNames",
+    "file_metadata",
+    "file_tensors",
+    "policy_from_tensors",
+    "read_lora",
+    "save_lora",
+    "unet_names",
+]
