@@ -104,7 +104,12 @@ def _run(job: SamplingJob, layers: LoRALayers | None, body: Body, *, training: b
             training_mode(network) if training else nullcontext(),
             layers.attached(network) if layers is not None else nullcontext(),
         ):
-            return body(_GuidedDenoiser(model_k, extra_args), x)
+            denoise = _GuidedDenoiser(model_k, extra_args)
+            if training and layers is not None and _works_in_place(denoise, x, sigmas, layers):
+                # Flux and its kin add into tensors that backward still needs: keep copies.
+                with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda kept: kept):
+                    return body(denoise, x)
+            return body(denoise, x)
 
     model = job.model.clone()
     # One attention path for sampling and replay; the host's faster ones may lack a backward.
@@ -122,6 +127,20 @@ def _run(job: SamplingJob, layers: LoRALayers | None, body: Body, *, training: b
         seed=job.seed,
     )
     return samples
+
+
+def _works_in_place(
+    denoise: "_GuidedDenoiser", x: Tensor, sigmas: Tensor, layers: LoRALayers
+) -> bool:
+    """Whether the model overwrites what its gradient needs, by a backward through one sample."""
+    try:
+        denoised = denoise(x[:1].clone(), float(sigmas[0]), range(1))
+        torch.autograd.grad(denoised.sum(), list(layers.parameters.values()), allow_unused=True)
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        return True
+    return False
 
 
 class _GuidedDenoiser:
