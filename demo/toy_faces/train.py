@@ -8,18 +8,21 @@ same seed and scale give the same files on the same machine. Run it from the rep
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .segmenter import Segmenter
 from .training.comfy_path import use_comfyui
-from .training.common import StageReport, Stopwatch, log
+from .training.common import StageReport, channels_last, log
 from .training.data import PortraitSet, make_portraits
-from .training.segmenter_stage import SegmenterConfig, hair_iou, train_segmenter
-from .training.vae_stage import VAEConfig, mean_absolute_error, train_vae
+from .training.segmenter_stage import SegmenterConfig, part_ious, train_segmenter
+from .training.vae_stage import VAEConfig, mean_absolute_error, reconstruct, train_vae
 from .vae import ToyVAE
 from .weights_io import (
     METADATA_FILE,
@@ -50,7 +53,7 @@ class Plan:
     held_out: int = 128
     vae: VAEConfig = field(default_factory=VAEConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
-    diffusion_steps: int = 4000
+    diffusion_steps: int = 1700
     threads: int = 2
 
     def scaled(self, scale: float) -> Plan:
@@ -94,27 +97,32 @@ class WorkFolder:
         partial.replace(self.path / f"{name}.pt")
 
 
-def vae_stage(plan: Plan, work: WorkFolder, pictures: PortraitSet) -> tuple[ToyVAE, StageReport]:
-    """The trained autoencoder, not yet centred."""
+def vae_stage(
+    plan: Plan, work: WorkFolder, pictures: Callable[[], PortraitSet]
+) -> tuple[ToyVAE, dict[str, Any], StageReport]:
+    """The trained and centred autoencoder, and the facts of its latent format."""
+    from .training.latents_stage import fit_latent_format
+
     kept = work.get("vae")
     if kept is None:
-        vae, report = train_vae(pictures, plan.vae, plan.seed)
-        kept = {"state": vae.state_dict(), "report": report}
+        vae, report = train_vae(pictures(), plan.vae, plan.seed)
+        facts = fit_latent_format(vae, pictures().images[:512])
+        kept = {"state": vae.state_dict(), "facts": facts, "report": report}
         work.put("vae", kept)
-    vae = ToyVAE().to(memory_format=torch.channels_last).eval()
+    vae = channels_last(ToyVAE()).eval()
     vae.load_state_dict(kept["state"])
-    return vae, kept["report"]
+    return vae, kept["facts"], kept["report"]
 
 
 def latents_stage(
-    plan: Plan, work: WorkFolder, vae: ToyVAE, facts: dict[str, Any]
+    plan: Plan, work: WorkFolder, vae: ToyVAE, scale: float
 ) -> tuple[LatentSet, StageReport]:
     """The diffusion training set."""
     from .training.latents_stage import make_latents
 
     kept = work.get("latents")
     if kept is None:
-        kept = make_latents(vae, facts["scale_factor"], LATENT_SEED, plan.latents)
+        kept = make_latents(vae, scale, LATENT_SEED, plan.latents)
         work.put("latents", kept)
     return kept
 
@@ -135,37 +143,47 @@ def diffusion_stage(
     return report
 
 
+def segmenter_stage(
+    plan: Plan, work: WorkFolder, vae: ToyVAE, pictures: Callable[[], PortraitSet]
+) -> tuple[Segmenter, StageReport]:
+    """The trained segmenter."""
+    kept = work.get("segmenter")
+    if kept is None:
+        segmenter, report = train_segmenter(pictures(), vae, plan.segmenter, plan.seed)
+        kept = {"state": segmenter.state_dict(), "report": report}
+        work.put("segmenter", kept)
+    segmenter = channels_last(Segmenter()).eval()
+    segmenter.load_state_dict(kept["state"])
+    return segmenter, kept["report"]
+
+
 def run(plan: Plan, work: WorkFolder, out: Path) -> None:
     """All stages, then metadata.json."""
-    from .training.latents_stage import fit_latent_format
-
     torch.set_num_threads(plan.threads)
     out.mkdir(parents=True, exist_ok=True)
-    whole = Stopwatch()
-    pictures = make_portraits(PICTURE_SEED, plan.pictures)
-    held_out = make_portraits(HELD_OUT_SEED, plan.held_out)
-    drawing = whole.report("pictures", plan.pictures + plan.held_out)
 
-    vae, vae_report = vae_stage(plan, work, pictures)
-    facts = fit_latent_format(vae, pictures.images[:512])
+    @functools.cache
+    def pictures() -> PortraitSet:
+        return make_portraits(PICTURE_SEED, plan.pictures)
+
+    vae, facts, vae_report = vae_stage(plan, work, pictures)
     save_weights(out / VAE_FILE, vae)
-    error = mean_absolute_error(vae, held_out.images)
-
-    latents, latents_report = latents_stage(plan, work, vae, facts)
+    latents, latents_report = latents_stage(plan, work, vae, facts["scale_factor"])
     diffusion_report = diffusion_stage(plan, work, out, latents, facts)
-
-    segmenter, segmenter_report = train_segmenter(pictures, vae, plan.segmenter, plan.seed)
+    segmenter, segmenter_report = segmenter_stage(plan, work, vae, pictures)
     save_weights(out / SEGMENTER_FILE, segmenter)
-    drawn, decoded = hair_iou(segmenter, vae, held_out)
 
-    reports = (drawing, vae_report, latents_report, diffusion_report, segmenter_report)
+    held_out = make_portraits(HELD_OUT_SEED, plan.held_out)
+    decoded = reconstruct(vae, held_out.images)
+    reports = (vae_report, latents_report, diffusion_report, segmenter_report)
     write_json(
         out / METADATA_FILE,
         {
             "plan": asdict(plan),
             "stages": [asdict(report) for report in reports],
-            "vae_mean_absolute_error": round(error, 5),
-            "hair_iou": {"drawn": drawn, "reconstructed": decoded},
+            "vae_mean_absolute_error": mean_absolute_error(vae, held_out.images),
+            "iou_drawn": part_ious(segmenter, held_out.images, held_out.labels),
+            "iou_reconstructed": part_ious(segmenter, decoded, held_out.labels),
             "latent_format": facts,
             "bytes": {name: (out / name).stat().st_size for name in WEIGHT_FILES},
             "torch": torch.__version__,

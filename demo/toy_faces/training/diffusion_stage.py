@@ -17,7 +17,7 @@ from ..captions import random_caption
 from ..host_model import ToyModelConfig
 from ..text_encoder import ToyTextModel
 from ..tokenizer import END, FIRST_UNKNOWN, MAX_LENGTH, PAD, START, UNKNOWN_BUCKETS, word_ids
-from .common import StageReport, Stopwatch, apply_step, log, trapezoid
+from .common import StageReport, Stopwatch, apply_step, channels_last, log, trapezoid
 from .initialise import ZERO_SUFFIXES, initialise
 from .latents_stage import LatentSet
 
@@ -31,11 +31,11 @@ class DiffusionConfig:
     is the cap in the loss weight min(SNR, cap) / SNR (arXiv 2303.09556).
     """
 
-    steps: int = 4000
+    steps: int
     batch: int = 32
     lr: float = 1e-3
     warmup: int = 150
-    ema: float = 0.998
+    ema: float = 0.995
     empty_prompt: float = 0.12
     filler: float = 0.1
     snr_cap: float = 5.0
@@ -52,7 +52,8 @@ class Policy(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """Predicted noise [B, 4, h, w] for x_t, integer times [B] and token ids [B, L]."""
-        return self.unet(x, t.float(), self.text(tokens)[0])
+        noise: Tensor = self.unet(x, t.float(), self.text(tokens)[0])
+        return noise
 
 
 def alphas_cumprod() -> Tensor:
@@ -103,8 +104,8 @@ def batch_loss(
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """average = decay * average + (1 - decay) * model, in place."""
-    mine, theirs = list(average.parameters()), list(model.parameters())
-    torch._foreach_lerp_(mine, theirs, 1 - decay)
+    for mine, theirs in zip(average.parameters(), model.parameters(), strict=True):
+        mine.lerp_(theirs, 1 - decay)
 
 
 def new_policy(seed: int) -> Policy:
@@ -113,7 +114,8 @@ def new_policy(seed: int) -> Policy:
     policy = Policy()
     initialise(policy.unet, ZERO_SUFFIXES)
     initialise(policy.text)
-    return policy.to(memory_format=torch.channels_last).requires_grad_(True)
+    channels_last(policy).requires_grad_(True)
+    return policy
 
 
 def train_diffusion(
@@ -131,7 +133,9 @@ def train_diffusion(
     policy = new_policy(seed)
     average = copy.deepcopy(policy).requires_grad_(False)
     parameters = list(policy.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     start, running = 0, 0.0
     if checkpoint.is_file():
         state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
@@ -139,6 +143,7 @@ def train_diffusion(
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         start, running = state["step"], state["loss"]
+        watch.add(*state["seconds"])
     schedule = alphas_cumprod()
     for step in range(start, config.steps):
         loss = batch_loss(policy, data, config, schedule, np.random.default_rng((seed, step)))
@@ -156,6 +161,7 @@ def train_diffusion(
                 "optimizer": optimizer.state_dict(),
                 "step": done,
                 "loss": running,
+                "seconds": watch.elapsed(),
             }
             partial = checkpoint.with_suffix(".part")
             torch.save(state, partial)

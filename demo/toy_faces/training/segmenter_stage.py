@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..generator import HAIR, PARTS
+from ..generator import PARTS
 from ..segmenter import Segmenter
 from ..vae import ToyVAE, to_signed
-from .common import StageReport, Stopwatch, apply_step, log, warmup_cosine
+from .common import StageReport, Stopwatch, apply_step, channels_last, log, warmup_cosine
 from .data import PortraitSet
 from .vae_stage import reconstruct
 
@@ -20,10 +20,10 @@ from .vae_stage import reconstruct
 class SegmenterConfig:
     """Hyperparameters of the segmenter. Half of its pictures have been through the autoencoder."""
 
-    steps: int = 700
+    steps: int = 300
     batch: int = 12
     lr: float = 2e-3
-    warmup: int = 50
+    warmup: int = 30
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -49,7 +49,7 @@ def train_segmenter(
     generator = torch.Generator().manual_seed(seed)
     half = len(data) // 2
     images = torch.cat([data.images[:half], reconstruct(vae, data.images[half:])])
-    model = Segmenter().to(memory_format=torch.channels_last).train()
+    model = channels_last(Segmenter()).train()
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=1e-3)
     running = 0.0
@@ -80,11 +80,3 @@ def part_ious(
             overlap[part] += (a & b).sum()
             union[part] += (a | b).sum()
     return {name: round((overlap[i] / union[i]).item(), 4) for i, name in enumerate(PARTS)}
-
-
-def hair_iou(model: Segmenter, vae: ToyVAE, held_out: PortraitSet) -> tuple[float, float]:
-    """Hair IoU on drawn and on reconstructed held-out portraits."""
-    name = PARTS[HAIR]
-    drawn = part_ious(model, held_out.images, held_out.labels)[name]
-    decoded = part_ious(model, reconstruct(vae, held_out.images), held_out.labels)[name]
-    return drawn, decoded

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..vae import ToyVAE, to_signed
-from .common import StageReport, Stopwatch, apply_step, log, warmup_cosine
+from .common import StageReport, Stopwatch, apply_step, channels_last, log, warmup_cosine
 from .data import PortraitSet, random_crops
 
 
@@ -48,7 +48,7 @@ def train_vae(data: PortraitSet, config: VAEConfig, seed: int) -> tuple[ToyVAE, 
     watch = Stopwatch()
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    vae = ToyVAE().to(memory_format=torch.channels_last).train()
+    vae = channels_last(ToyVAE()).train()
     parameters = list(vae.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     running = 0.0
@@ -89,4 +89,4 @@ def mean_absolute_error(vae: ToyVAE, images: Tensor, batch: int = 16) -> float:
     for part in images.split(batch):
         x = to_signed(part)
         total += (vae.decode(vae.encode(x)).clamp(-1, 1) - x).abs().mean().item() * len(part)
-    return total / len(images)
+    return round(total / len(images), 5)
