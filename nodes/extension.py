@@ -7,6 +7,7 @@ from .ddim_logprob_sampler import DDIMLogProbSampler
 from .load_toy_faces import LoadToyFaces
 from .paint_reward import PaintReward
 from .pixel_reward import PixelRewardNode
+from .save_lora import SaveLoRA
 from .training_run import TrainingRun
 from .update_lora import UpdateLoRA
 
@@ -20,5 +21,6 @@ class PXPOExtension(ComfyExtension):
             PaintReward,
             CombineRewards,
             UpdateLoRA,
+            SaveLoRA,
             LoadToyFaces,
         ]
