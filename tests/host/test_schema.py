@@ -12,14 +12,12 @@ from pxpo_dev.server import Server
 from pxpo_dev.workflow import is_widget, load, schema_inputs, to_api
 
 GOLDEN = REPO / "tests" / "golden" / "schema.json"
-NODES = {
-    "PXPO_Run",
-    "PXPO_DDIMLogProbSampler",
-    "PXPO_PixelReward",
-    "PXPO_CombineRewards",
-    "PXPO_UpdateLoRA",
-    "PXPO_LoadToyFaces",
-}
+
+
+def nodes_of(server: Server) -> dict[str, dict[str, Any]]:
+    """The pack's nodes, by id."""
+    info = server.client.object_info()
+    return {name: info[name] for name in sorted(info) if name.startswith("PXPO_")}
 
 
 def schema(info: dict[str, Any]) -> dict[str, Any]:
@@ -50,21 +48,18 @@ def test_pack_loads_without_a_failed_import(shared_server: Server) -> None:
     pack = str(shared_server.base / "custom_nodes")
     assert not [line for line in log.splitlines() if "IMPORT FAILED" in line and pack in line]
     assert f"Cannot import {pack}" not in log
-    assert "seconds: " + pack in log.replace(" (", " ") or pack in log  # it was looked at
+    assert str(shared_server.base / "custom_nodes" / "pxpo") in log, "it was looked at"
 
 
-def test_every_node_is_registered(shared_server: Server) -> None:
-    info = shared_server.client.object_info()
-    assert {name for name in info if name.startswith("PXPO_")} == NODES
-    for name in NODES:
-        assert info[name]["description"], f"{name} has no description"
-        assert info[name]["category"] in ("PXPO", "PXPO/demo")
+def test_every_node_says_what_it_does(shared_server: Server) -> None:
+    for name, info in nodes_of(shared_server).items():
+        assert info["description"], f"{name} has no description"
+        assert info["category"] in ("PXPO", "PXPO/demo")
 
 
 def test_nodes_keep_their_shape(shared_server: Server) -> None:
     """Ids, inputs in order, defaults and outputs. PXPO_UPDATE_GOLDEN=1 writes a wanted change."""
-    info = shared_server.client.object_info()
-    found = {name: schema(info[name]) for name in sorted(NODES)}
+    found = {name: schema(info) for name, info in nodes_of(shared_server).items()}
     if os.environ.get("PXPO_UPDATE_GOLDEN"):
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -93,8 +88,8 @@ def test_example_workflows_have_thumbnails_and_are_served(shared_server: Server)
         assert answer["nodes"]
 
 
-def test_every_node_has_a_page_of_help() -> None:
-    for name in NODES:
+def test_every_node_has_a_page_of_help(shared_server: Server) -> None:
+    for name in nodes_of(shared_server):
         page = REPO / "web" / "docs" / f"{name}.md"
         assert page.exists(), f"{page.relative_to(REPO)} is missing"
 
