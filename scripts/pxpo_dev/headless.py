@@ -76,7 +76,9 @@ def run(
 def train(options: argparse.Namespace, server: Server, out: Path) -> None:
     """Drive a running server."""
     client = server.client
-    prompt = to_api(load(EXAMPLE_WORKFLOW), client.object_info())
+    whole = to_api(load(EXAMPLE_WORKFLOW), client.object_info())
+    needed = ancestors(whole, [find(whole, "PXPO_UpdateLoRA")])  # without the previews
+    prompt = {node_id: node for node_id, node in whole.items() if node_id in needed}
     prompt = changed(prompt, "EmptyLatentImage", batch_size=options.images)
     prompt = changed(prompt, "PXPO_Run", run_name=RUN_NAME)
     if options.seed is not None:
