@@ -98,6 +98,8 @@ def policy_from_tensors(
 @contextmanager
 def _opened(path: Path, folder: Path | None) -> Iterator[Any]:
     """The safetensors file, once it is known to be a plain file of a sane size in its folder."""
+    if "\0" in str(path):
+        raise LoRAFileError(f"{str(path)!r:.200} is no file name.")
     real = Path(os.path.realpath(path))
     if folder is not None and not real.is_relative_to(os.path.realpath(folder)):
         raise LoRAFileError(f"{path} leads out of {folder}. Copy the file there instead.")
