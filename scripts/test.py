@@ -21,26 +21,21 @@ from pxpo_dev import browser, comfyui, environment
 from pxpo_dev.paths import REPO
 
 
-def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:
-    """(name, command) of every check; a check whose tool or subject is missing is left out."""
+def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:
+    """(name, commands) of every check; the JavaScript one needs node."""
     run = [str(python), "-m"]
     found = [
-        ("lint", [*run, "ruff", "check", "."]),
-        ("format", [*run, "ruff", "format", "--check", "."]),
-        ("types", [*run, "mypy"]),
+        ("lint", [[*run, "ruff", "check", "."]]),
+        ("format", [[*run, "ruff", "format", "--check", "."]]),
+        ("types", [[*run, "mypy"]]),
     ]
-    scripts = sorted(
-        str(path.relative_to(REPO))
-        for folder in ("web",)
-        for pattern in ("*.js", "*.mjs")
-        for path in (REPO / folder).rglob(pattern)
-    )
+    scripts = [path for kind in ("*.js", "*.mjs") for path in sorted((REPO / "web").rglob(kind))]
     node = shutil.which("node")
     if scripts and node:
-        found += [(f"syntax of {name}", [node, "--check", name]) for name in scripts]
+        found.append(("JavaScript syntax", [[node, "--check", str(path)] for path in scripts]))
     elif scripts:
-        print("JavaScript syntax is not checked: node is not installed.", flush=True)
-    found.append(("tests", [*run, "pytest", *pytest_arguments]))
+        print("The JavaScript syntax is not checked: node was not found.", flush=True)
+    found.append(("tests", [[*run, "pytest", *pytest_arguments]]))
     return found
 
 
@@ -70,10 +65,13 @@ def main() -> int:
         print(f"The browser tests are skipped: {browser.MISSING}", flush=True)
 
     outcomes: list[tuple[str, bool]] = []
-    for name, command in checks(env.python, pytest_arguments):
+    for name, commands in checks(env.python, pytest_arguments):
         print(f"\n== {name} ==", flush=True)
-        result = subprocess.run(command, cwd=REPO, env=variables, check=False)
-        outcomes.append((name, result.returncode == 0))
+        codes = [
+            subprocess.run(command, cwd=REPO, env=variables, check=False).returncode
+            for command in commands
+        ]
+        outcomes.append((name, not any(codes)))
     failed = [name for name, passed in outcomes if not passed]
     seconds = time.monotonic() - started
     state = "FAILED: " + ", ".join(failed) if failed else "ok"
