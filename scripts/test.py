@@ -22,7 +22,7 @@ from pxpo_dev.paths import REPO
 
 
 def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:
-    """(name, commands) of every check; the JavaScript one needs node."""
+    """(name, commands) of every check; those of JavaScript need node."""
     run = [str(python), "-m"]
     found = [
         ("lint", [[*run, "ruff", "check", "."]]),
@@ -33,8 +33,9 @@ def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[li
     node = shutil.which("node")
     if scripts and node:
         found.append(("JavaScript syntax", [[node, "--check", str(path)] for path in scripts]))
+        found.append(("JavaScript tests", [[node, "--test", str(REPO / "tests" / "js")]]))
     elif scripts:
-        print("The JavaScript syntax is not checked: node was not found.", flush=True)
+        print("The JavaScript checks are skipped: node was not found.", flush=True)
     found.append(("tests", [[*run, "pytest", *pytest_arguments]]))
     return found
 
