@@ -24,6 +24,7 @@ from .types import Rollout as RolloutType
 THUMBNAILS = 8
 LARGEST_RADIUS = 1024.0
 """A credit radius this large means the whole picture."""
+CHART = ("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images")
 
 
 class UpdateLoRA(io.ComfyNode):
@@ -165,6 +166,8 @@ class UpdateLoRA(io.ComfyNode):
             "reward_sd": summary.sd,
             "reward": " + ".join(dict.fromkeys(r.label for r in reward)),
             "images": summary.images,
+            "marked_images": sum(_marked_images(r) for r in reward),
+            "size": [reward[0].map.shape[2], reward[0].map.shape[1]],
             "images_total": int(head.state.get("images_total", 0)) + summary.images,
             "marked_area": summary.marked_area,
             "seconds": round(time.monotonic() - start, 3),
@@ -190,13 +193,13 @@ class UpdateLoRA(io.ComfyNode):
             ),
             policy.digest if run.round > 0 else None,
         )
-        history = [entry["reward_mean"] for entry in store.history(run.name)]
+        history = store.history(run.name)
         return _outputs(
             rollout[0],
             head,
             history,
             {"run": run.name, "round": head.round, **metrics},
-            _success_text(head, summary, history),
+            _success_text(head, summary, [entry["reward_mean"] for entry in history]),
         )
 
 
@@ -276,12 +279,16 @@ def _settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
 
 def _nothing_learned(rollout: Rollout, head: RunHead, why: str) -> io.NodeOutput:
     text = f"{why} No round was made; run {head.name} stays at round {head.round}."
-    history = [entry["reward_mean"] for entry in run_store().history(head.name)]
+    history = run_store().history(head.name)
     return _outputs(rollout, head, history, {"run": head.name, "round": head.round}, text)
 
 
 def _outputs(
-    rollout: Rollout, head: RunHead, history: list[float], numbers: dict[str, Any], text: str
+    rollout: Rollout,
+    head: RunHead,
+    history: Sequence[dict[str, Any]],
+    numbers: dict[str, Any],
+    text: str,
 ) -> io.NodeOutput:
     policy = head.policy or rollout.policy
     assert policy is not None  # checked before any work
@@ -290,9 +297,19 @@ def _outputs(
     return io.NodeOutput(
         model,
         policy.state_dict(),
-        _loss_map(history),
-        ui={"text": [text], "pxpo_update": [numbers]},
+        _loss_map([entry["reward_mean"] for entry in history]),
+        ui={"text": [text], "pxpo_update": [{**numbers, "history": _chart(history)}]},
     )
+
+
+def _marked_images(reward: PixelReward) -> int:
+    """Reviewed pictures with feedback anywhere."""
+    return int((reward.map.flatten(1).any(dim=1) & reward.reviewed).sum())
+
+
+def _chart(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the node's chart draws of every round."""
+    return [{key: entry[key] for key in CHART if key in entry} for entry in history]
 
 
 def _loss_map(history: Sequence[float]) -> dict[str, list[float]]:
