@@ -52,14 +52,20 @@ def store(tmp_path: Path) -> RunStore:
     return RunStore(tmp_path / "pxpo", lock_timeout=0.2)
 
 
+def add_rounds(store: RunStore, name: str, rounds: int) -> None:
+    """What `rounds` presses of Run leave on the disk."""
+    for _ in range(rounds):
+        head = store.head(name)
+        uuid, number = (head.uuid, head.round) if head else (None, 0)
+        store.write_round(name, uuid, number, make_record(number + 1))
+
+
+@pytest.fixture(scope="session")
+def make_rounds() -> Callable[[RunStore, str, int], None]:
+    return add_rounds
+
+
 @pytest.fixture
 def train(store: RunStore) -> Callable[[str, int], None]:
-    """train(name, n): add n rounds to a run, as n presses of Run would."""
-
-    def add(name: str, rounds: int) -> None:
-        for _ in range(rounds):
-            head = store.head(name)
-            uuid, number = (head.uuid, head.round) if head else (None, 0)
-            store.write_round(name, uuid, number, make_record(number + 1))
-
-    return add
+    """train(name, n): add n rounds to a run of `store`."""
+    return lambda name, rounds: add_rounds(store, name, rounds)

@@ -393,6 +393,15 @@ def test_an_empty_round_folder_is_not_overwritten(store, train, record):
         store.head("hair")
 
 
+def test_a_folder_that_appears_while_writing_is_not_overwritten(store, train, record, monkeypatch):
+    train("hair", 1)
+    target = store.root / "hair" / "round_0002"
+    monkeypatch.setattr(files, "sync_folder", lambda folder: target.mkdir(exist_ok=True))
+    with pytest.raises(RunDamagedError, match="in the way"):
+        store.write_round("hair", store.head("hair").uuid, 1, record(2))
+    assert list(target.iterdir()) == []
+
+
 def test_weights_swapped_for_valid_ones_are_noticed(store, train, policy):
     train("hair", 2)
     folder = store.root / "hair"

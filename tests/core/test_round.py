@@ -1,0 +1,84 @@
+"""What a run remembers between rounds: its scale and its usual reward."""
+
+import pytest
+import torch
+
+from pxpo_core.credit import leave_one_out
+from pxpo_core.reward import PixelReward
+from pxpo_core.round import RewardMemory, round_advantages
+
+SIZE = (4, 4)
+
+
+def reward(batch: int, seed: int = 0, size: float = 1.0, **changes: object) -> PixelReward:
+    values = size * torch.randn((batch, 32, 32), generator=torch.Generator().manual_seed(seed))
+    pictures = torch.zeros((batch, 8, 8, 3), dtype=torch.uint8)
+    fields = {"reviewed": torch.ones(batch, dtype=torch.bool), "painted": False, **changes}
+    return PixelReward(values, pictures, "rule", **fields)
+
+
+def means(made: PixelReward) -> torch.Tensor:
+    return made.map.reshape(-1, 4, 8, 4, 8).mean(dim=(2, 4))
+
+
+def test_a_memory_survives_being_written_down():
+    _, memory = round_advantages([reward(4)], SIZE, RewardMemory(), 0.0)
+    again = RewardMemory.load(memory.state(), memory.tensors())
+    assert again.scale == memory.scale
+    assert torch.equal(again.running, memory.running)
+    empty = RewardMemory.load({}, {})
+    assert (empty.scale, empty.running) == (None, None)
+    assert (empty.state(), empty.tensors()) == ({}, {})
+
+
+def test_the_first_round_sets_the_scale_for_good():
+    _, first = round_advantages([reward(4)], SIZE, RewardMemory(), 0.0)
+    (later,), second = round_advantages([reward(4, 1, size=0.1)], SIZE, first, 0.0)
+    assert second.scale == first.scale
+    assert later.strength == pytest.approx(0.1, rel=0.3)
+
+
+def test_the_running_map_is_a_moving_average():
+    made = [reward(4), reward(4, 1)]
+    _, first = round_advantages([made[0]], SIZE, RewardMemory(), 0.0)
+    torch.testing.assert_close(first.running, means(made[0]).mean(dim=0))
+    _, second = round_advantages([made[1]], SIZE, first, 0.0)
+    expected = 0.9 * first.running + 0.1 * means(made[1]).mean(dim=0)
+    torch.testing.assert_close(second.running, expected)
+
+
+def test_a_single_picture_is_compared_to_earlier_rounds():
+    _, memory = round_advantages([reward(4)], SIZE, RewardMemory(), 0.0)
+    single = reward(1, 2, size=3.0, painted=True)
+    (advantage,), _ = round_advantages([single], SIZE, memory, 0.0)
+    expected = (means(single) - memory.running).clamp(-5.0, 5.0)
+    torch.testing.assert_close(advantage.values, expected)
+
+
+def test_pictures_nobody_looked_at_do_not_enter_the_memory():
+    looked = torch.tensor([True, False, True, False])
+    made = reward(4, painted=True, reviewed=looked)
+    (advantage,), memory = round_advantages([made], SIZE, RewardMemory(), 0.0)
+    torch.testing.assert_close(memory.running, means(made)[looked].mean(dim=0))
+    assert advantage.values[~looked].abs().sum() == 0
+    unseen = reward(4, 1, painted=True, reviewed=torch.zeros(4, dtype=torch.bool))
+    (nothing,), kept = round_advantages([unseen], SIZE, memory, 0.0)
+    assert nothing.is_zero
+    assert kept == memory
+
+
+def test_each_rollout_is_a_prompt_group():
+    first, second = reward(4), reward(5, 1)
+    (a, b), _ = round_advantages([first, second], SIZE, RewardMemory(), 0.0)
+    assert a.run_scale == b.run_scale
+    whole = torch.cat([leave_one_out(means(first)), leave_one_out(means(second))])
+    rms = whole.square().mean().sqrt()
+    torch.testing.assert_close(torch.cat([a.values, b.values]), whole / rms)
+
+
+def test_another_picture_size_starts_the_running_map_again():
+    _, memory = round_advantages([reward(4)], SIZE, RewardMemory(), 0.0)
+    made = reward(1, 1)
+    (advantage,), after = round_advantages([made], (2, 2), memory, 0.0)
+    assert advantage.values.shape == (1, 2, 2)
+    assert after.running.shape == (2, 2)
