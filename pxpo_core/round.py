@@ -52,6 +52,7 @@ def round_advantages(
     rewards: same picture size each. size: latent (h, w).
     """
     maps = torch.cat([reward.map for reward in rewards])
+    reviewed = torch.cat([reward.reviewed for reward in rewards])
     painted = any(reward.painted for reward in rewards)
     running = memory.running
     if running is not None and tuple(running.shape) != size:
@@ -60,7 +61,7 @@ def round_advantages(
         maps,
         size,
         groups=[group for group, reward in enumerate(rewards) for _ in range(reward.batch)],
-        reviewed=torch.cat([reward.reviewed for reward in rewards]),
+        reviewed=reviewed,
         painted=painted,
         running=running,
         run_scale=memory.scale,
@@ -68,4 +69,7 @@ def round_advantages(
     )
     values = torch.split(advantage.values, [reward.batch for reward in rewards])
     advantages = [Advantage(v, advantage.rms, advantage.run_scale) for v in values]
-    return advantages, memory.after(advantage, area_average(maps, size).mean(dim=0))
+    if not reviewed.any():
+        return advantages, memory
+    # A picture nobody looked at says nothing about what pictures are usually worth.
+    return advantages, memory.after(advantage, area_average(maps[reviewed], size).mean(dim=0))
