@@ -19,6 +19,7 @@ export const KEY_LIST = [
   ["← and →", "Previous / next picture"],
   ["Space + drag", "Move the picture"],
   ["+ and −, Home", "Zoom in and out, whole picture"],
+  ["H", "Show or hide the marks"],
   ["F", "Large view (Esc closes it)"],
   ["?", "This list"],
 ];
@@ -28,6 +29,7 @@ const PLAIN = {
   b: "brush",
   e: "eraser",
   g: "fill",
+  h: "show-marks",
   i: "invert",
   f: "expand",
   "?": "help",

@@ -1,0 +1,53 @@
+/** PXPO in ComfyUI's frontend. The only .js file here: the host imports every one it finds. */
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+import { loadStyles } from "./paint/dom.mjs";
+import { Host } from "./paint/host.mjs";
+import { PaintWidget } from "./paint/widget.mjs";
+
+const SMALLEST = { width: 460, height: 560 };
+
+function paintWidgets() {
+  const inGraph = new Set();
+  const host = new Host(app, api);
+
+  return (node, inputName) => {
+    const paint = new PaintWidget(node, host, (id) =>
+      [...inGraph].some((other) => other !== paint && other.value.node === id),
+    );
+    const widget = node.addDOMWidget(inputName, "PXPO_PAINT", paint.panel.element, {
+      getValue: () => paint.getValue(),
+      setValue: (value) => paint.setValue(value),
+      getMinHeight: () => SMALLEST.height,
+      hideOnZoom: false,
+    });
+    widget.serializeValue = () => paint.serialize();
+    chain(node, "onAdded", () => {
+      inGraph.add(paint);
+      paint.attach();
+    });
+    chain(node, "onRemoved", () => {
+      inGraph.delete(paint);
+      paint.dispose();
+    });
+    return { widget, minWidth: SMALLEST.width, minHeight: SMALLEST.height };
+  };
+}
+
+/** Call `more` after a node's own callback of that name. */
+function chain(node, name, more) {
+  const before = node[name];
+  node[name] = function (...rest) {
+    const result = before?.apply(this, rest);
+    more();
+    return result;
+  };
+}
+
+app.registerExtension({
+  name: "pxpo",
+  setup: loadStyles,
+  getCustomWidgets: () => ({ PXPO_PAINT: paintWidgets() }),
+});

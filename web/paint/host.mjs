@@ -1,0 +1,42 @@
+/** The few things asked of ComfyUI's frontend, in one place: the rest of the widget knows none. */
+
+export class Host {
+  constructor(app, api) {
+    this.app = app;
+    this.api = api;
+  }
+
+  /** Listen to a message of the server. @returns {() => void} stops listening */
+  on(type, listener) {
+    const wrapped = (event) => listener(event.detail ?? {});
+    this.api.addEventListener(type, wrapped);
+    return () => this.api.removeEventListener(type, wrapped);
+  }
+
+  /** "disabled" (a press is a run), "change" or one that starts with "instant". */
+  get queueMode() {
+    return this.app.extensionManager?.queueSettings?.mode ?? "disabled";
+  }
+
+  /** The workflow changed in a way the host cannot see: let it draw, and keep the change. */
+  changed(node) {
+    node.graph?.setDirtyCanvas?.(true, true);
+    clearTimeout(this.checking);
+    this.checking = setTimeout(() => {
+      const workflow = this.app.extensionManager?.workflow?.activeWorkflow;
+      workflow?.changeTracker?.checkState?.();
+    });
+  }
+
+  /**
+   * Queue a finished prompt once more, exactly as it was: the open tab may hold another workflow.
+   */
+  async queueAgain(promptId) {
+    const response = await this.api.fetchApi(`/history/${encodeURIComponent(promptId)}`);
+    if (response.status !== 200) throw new Error(`/history answered ${response.status}.`);
+    const entry = (await response.json())[promptId];
+    if (!entry) throw new Error("the run is no longer in the history.");
+    const [, , output, extra] = entry.prompt;
+    await this.api.queuePrompt(0, { output, workflow: extra?.extra_pnginfo?.workflow });
+  }
+}

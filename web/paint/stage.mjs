@@ -1,0 +1,343 @@
+/** The canvas: shows the current picture with its marks, and turns pointers into strokes. */
+
+import { DISLIKE, LIKE, composite, makePattern, patternPeriod } from "./composite.mjs";
+import { el } from "./dom.mjs";
+import { emptyRect, isEmpty, unite } from "./rect.mjs";
+import { fit, keepInside, pointerInFrame, toFrame, toPicture, zoomAt } from "./view.mjs";
+
+const WHEEL_STEP = 1.0015;
+const DRAG_START = 4; // CSS pixels; less is a click
+const SIZE_DRAG = 160; // CSS pixels for a brush e times as large
+const SHARPEST = 3;
+
+export class Stage {
+  /**
+   * @param {import("./session.mjs").PaintSession} session
+   * @param {(page: object) => string} pictureUrl
+   */
+  constructor(session, pictureUrl) {
+    this.session = session;
+    this.pictureUrl = pictureUrl;
+    this.view = { scale: 1, x: 0, y: 0 };
+    this.fitted = true;
+    this.showMarks = true;
+    this.panKey = false;
+    this.pictures = new Map(); // picture name -> loaded image element
+    this.shown = null;
+    this.overlay = el("canvas");
+    this.pattern = makePattern(8);
+    this.dirty = emptyRect();
+    this.hover = null;
+    this.gesture = null;
+    this.touches = new Map();
+    this.frame = 0;
+
+    this.canvas = el("canvas", { class: "pxpo-canvas" });
+    this.hint = el("div", { class: "pxpo-hint" });
+    this.element = el(
+      "div",
+      { class: "pxpo-stage", tabindex: 0, role: "application", "aria-label": "Painting area" },
+      this.canvas,
+      this.hint,
+    );
+    this.#listen();
+    this.resizing = new ResizeObserver(() => this.#refit());
+    this.resizing.observe(this.element);
+  }
+
+  dispose() {
+    this.resizing.disconnect();
+    cancelAnimationFrame(this.frame);
+  }
+
+  /** Marks of the current picture changed inside `rect`; null: everything may differ. */
+  repaint(rect) {
+    this.dirty = rect ? unite(this.dirty, rect) : this.#everything();
+    this.redraw();
+  }
+
+  /** Draw again on the next frame. */
+  redraw() {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this.#draw();
+    });
+  }
+
+  zoom(factor, at = null) {
+    const { page } = this.session;
+    if (!page) return;
+    const frame = this.#size();
+    const { x, y } = at ?? { x: frame.width / 2, y: frame.height / 2 };
+    const smallest = fit(page.width, page.height, frame.width, frame.height).scale;
+    this.view = this.#kept(zoomAt(this.view, factor, x, y, smallest));
+    this.fitted = this.view.scale <= smallest;
+    this.#viewChanged();
+  }
+
+  zoomToFit() {
+    this.fitted = true;
+    this.#refit();
+  }
+
+  #everything() {
+    const { page } = this.session;
+    return page ? { x0: 0, y0: 0, x1: page.width, y1: page.height } : emptyRect();
+  }
+
+  #size() {
+    return { width: this.element.clientWidth || 1, height: this.element.clientHeight || 1 };
+  }
+
+  #kept(view) {
+    const { page } = this.session;
+    const { width, height } = this.#size();
+    return keepInside(view, page.width, page.height, width, height);
+  }
+
+  #refit() {
+    const { page } = this.session;
+    if (page) {
+      const { width, height } = this.#size();
+      this.view = this.fitted ? fit(page.width, page.height, width, height) : this.#kept(this.view);
+      this.#viewChanged();
+    }
+    this.redraw();
+  }
+
+  #viewChanged() {
+    const period = patternPeriod(this.view.scale);
+    if (period !== this.pattern.period) {
+      this.pattern = makePattern(period);
+      this.dirty = this.#everything();
+    }
+    this.redraw();
+  }
+
+  /** The current picture's image element, once it is loaded. */
+  #picture(page) {
+    const known = this.pictures.get(page.picture);
+    if (known) return known.complete && known.naturalWidth > 0 ? known : null;
+    const names = new Set(this.session.pages.map((one) => one.picture));
+    for (const name of this.pictures.keys()) if (!names.has(name)) this.pictures.delete(name);
+    const image = new Image();
+    image.addEventListener("load", () => this.redraw());
+    image.src = this.pictureUrl(page);
+    this.pictures.set(page.picture, image);
+    return null;
+  }
+
+  /** The picture's pixels, for the fill tool. */
+  #pixels(page) {
+    const image = this.#picture(page);
+    if (!image) return null;
+    const canvas = new OffscreenCanvas(page.width, page.height);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(image, 0, 0, page.width, page.height);
+    return context.getImageData(0, 0, page.width, page.height).data;
+  }
+
+  #draw() {
+    const { page } = this.session;
+    if (page !== this.shown) {
+      const sameSize = page?.width === this.shown?.width && page?.height === this.shown?.height;
+      this.shown = page;
+      this.hover = page ? this.hover : null;
+      if (!sameSize) this.fitted = true;
+      if (page) {
+        this.overlay.width = page.width;
+        this.overlay.height = page.height;
+        this.dirty = this.#everything();
+        this.#refit();
+      }
+    }
+    const frame = this.#size();
+    const sharpness = this.#sharpness();
+    const [width, height] = [frame.width, frame.height].map((n) => Math.round(n * sharpness));
+    if (this.canvas.width !== width || this.canvas.height !== height) {
+      this.canvas.width = width;
+      this.canvas.height = height;
+    }
+    const context = this.canvas.getContext("2d");
+    context.setTransform(sharpness, 0, 0, sharpness, 0, 0);
+    context.clearRect(0, 0, frame.width, frame.height);
+    if (!page) return;
+    this.#updateOverlay(page);
+    const { scale, x, y } = this.view;
+    const target = [x, y, page.width * scale, page.height * scale];
+    const image = this.#picture(page);
+    context.imageSmoothingEnabled = scale < 4;
+    context.imageSmoothingQuality = "high";
+    if (image) context.drawImage(image, ...target);
+    if (this.showMarks && page.map) context.drawImage(this.overlay, ...target);
+    this.#drawCursor(context);
+  }
+
+  /** Canvas pixels per CSS pixel: the screen's, times the graph's zoom. */
+  #sharpness() {
+    const zoom = this.element.getBoundingClientRect().width / this.#size().width || 1;
+    const wanted = (window.devicePixelRatio || 1) * Math.max(1, zoom);
+    return Math.min(SHARPEST, Math.ceil(wanted * 2) / 2);
+  }
+
+  #updateOverlay(page) {
+    if (isEmpty(this.dirty) || !page.map) return;
+    const rect = this.dirty;
+    this.dirty = emptyRect();
+    const pixels = new ImageData(rect.x1 - rect.x0, rect.y1 - rect.y0);
+    composite(page.map, rect, this.pattern, pixels.data);
+    this.overlay.getContext("2d").putImageData(pixels, rect.x0, rect.y0);
+  }
+
+  #drawCursor(context) {
+    const { session, hover } = this;
+    if (!hover || session.locked || this.panKey || session.tool === "fill") return;
+    const centre = toFrame(this.view, hover.x, hover.y);
+    const radius = Math.max(1.5, session.radius * this.view.scale);
+    const erasing = hover.erase || session.tool === "eraser";
+    const colour = erasing ? "#fff" : `rgb(${session.sign > 0 ? LIKE : DISLIKE})`;
+    context.beginPath();
+    context.arc(centre.x, centre.y, radius, 0, 2 * Math.PI);
+    context.lineWidth = 3;
+    context.strokeStyle = "rgba(0, 0, 0, 0.55)";
+    context.stroke();
+    context.lineWidth = 1.5;
+    context.strokeStyle = colour;
+    context.setLineDash(erasing ? [4, 3] : []);
+    context.stroke();
+    context.setLineDash([]);
+  }
+
+  #listen() {
+    const on = (type, listener, options) => {
+      this.element.addEventListener(type, (event) => {
+        event.stopPropagation(); // the graph must not move or open its menu
+        listener(event);
+      }, options);
+    };
+    on("pointerdown", (event) => this.#down(event));
+    on("pointermove", (event) => this.#move(event));
+    on("pointerup", (event) => this.#up(event));
+    on("pointercancel", (event) => this.#up(event));
+    on("pointerenter", () => this.redraw());
+    on("pointerleave", () => {
+      this.hover = null;
+      this.redraw();
+    });
+    on("contextmenu", (event) => event.preventDefault());
+    for (const type of ["mousedown", "mouseup", "click", "dblclick"]) on(type, () => {});
+    this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+  }
+
+  /** The wheel zooms the picture once the node is being worked in; before, it is the graph's. */
+  #wheel(event) {
+    if (!this.session.page || !this.element.parentElement?.contains(document.activeElement)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.zoom(WHEEL_STEP ** -event.deltaY, this.#inFrame(event));
+  }
+
+  #inFrame(event) {
+    const box = this.element.getBoundingClientRect();
+    return pointerInFrame(box, this.#size(), event.clientX, event.clientY);
+  }
+
+  #inPicture(event) {
+    const { x, y } = this.#inFrame(event);
+    return toPicture(this.view, x, y);
+  }
+
+  #down(event) {
+    event.preventDefault();
+    this.element.focus({ preventScroll: true });
+    const { session } = this;
+    if (!session.page) return;
+    this.element.setPointerCapture(event.pointerId);
+    if (event.pointerType === "touch") {
+      this.touches.set(event.pointerId, this.#inFrame(event));
+      if (this.touches.size === 2) {
+        session.cancelStroke();
+        this.gesture = { kind: "pinch", from: this.#pinch() };
+      }
+      if (this.touches.size > 1) return;
+    }
+    const point = this.#inPicture(event);
+    const erase = event.button === 2 || event.altKey;
+    if (event.button === 1 || this.panKey) {
+      this.gesture = { kind: "pan", x: event.clientX, y: event.clientY };
+    } else if (event.shiftKey && event.button === 0) {
+      this.gesture = { kind: "shift", x: event.clientX, size: session.size, moved: false };
+    } else if (session.tool === "fill" && !erase) {
+      const pixels = this.#pixels(session.page);
+      if (pixels) session.fill(pixels, point.x, point.y);
+    } else if (session.beginStroke(point.x, point.y, { pressure: pressure(event), erase })) {
+      this.gesture = { kind: "stroke" };
+    }
+    this.hover = { ...point, erase };
+    this.redraw();
+  }
+
+  #move(event) {
+    const { session, gesture } = this;
+    if (!session.page) return;
+    if (this.touches.has(event.pointerId)) {
+      this.touches.set(event.pointerId, this.#inFrame(event));
+    }
+    const point = this.#inPicture(event);
+    this.hover = { ...point, erase: event.altKey || event.buttons === 2 };
+    if (gesture?.kind === "stroke") {
+      const steps = event.getCoalescedEvents?.() ?? [];
+      for (const step of steps.length ? steps : [event]) {
+        const { x, y } = this.#inPicture(step);
+        session.extendStroke(x, y, pressure(step));
+      }
+    } else if (gesture?.kind === "pan") {
+      const box = this.element.getBoundingClientRect();
+      const zoom = this.#size().width / box.width;
+      this.view = this.#kept({
+        scale: this.view.scale,
+        x: this.view.x + (event.clientX - gesture.x) * zoom,
+        y: this.view.y + (event.clientY - gesture.y) * zoom,
+      });
+      Object.assign(gesture, { x: event.clientX, y: event.clientY });
+    } else if (gesture?.kind === "shift") {
+      const distance = event.clientX - gesture.x;
+      gesture.moved ||= Math.abs(distance) > DRAG_START;
+      if (gesture.moved) session.set({ size: gesture.size * Math.exp(distance / SIZE_DRAG) });
+    } else if (gesture?.kind === "pinch" && this.touches.size === 2) {
+      const now = this.#pinch();
+      const { from } = gesture;
+      this.view = { ...this.view, x: this.view.x + now.x - from.x, y: this.view.y + now.y - from.y };
+      this.zoom(now.distance / from.distance, now);
+      gesture.from = now;
+    }
+    this.redraw();
+  }
+
+  #up(event) {
+    const { gesture } = this;
+    this.touches.delete(event.pointerId);
+    if (gesture?.kind === "pinch" && this.touches.size > 0) return;
+    this.gesture = null;
+    if (gesture?.kind === "stroke") this.session.endStroke();
+    if (gesture?.kind === "shift" && !gesture.moved) {
+      const { x, y } = this.#inPicture(event);
+      this.session.line(x, y);
+    }
+    this.redraw();
+  }
+
+  #pinch() {
+    const [a, b] = [...this.touches.values()];
+    return {
+      x: (a.x + b.x) / 2,
+      y: (a.y + b.y) / 2,
+      distance: Math.max(1, Math.hypot(a.x - b.x, a.y - b.y)),
+    };
+  }
+}
+
+/** Only pens press; a mouse reports a constant. */
+function pressure(event) {
+  return event.pointerType === "pen" ? event.pressure : 1;
+}

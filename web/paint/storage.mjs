@@ -1,0 +1,122 @@
+/**
+ * The widget's files on the server, through the host's own /upload/image and /view.
+ *
+ * Maps and thumbnails are named by their content and shared; pictures lie in a folder of the node.
+ */
+
+import { decodeGrey, encodeGrey } from "./png.mjs";
+import { SignedMap } from "./signed_map.mjs";
+
+const FOLDER = "pxpo";
+const RETRY_MS = 4000;
+
+/** Events: "state" when saving started, ended or failed. */
+export class PaintStorage extends EventTarget {
+  /** @param {{fetchApi: Function, apiURL: Function}} api the host's */
+  constructor(api) {
+    super();
+    this.api = api;
+    this.stored = new Set();
+    this.waiting = new Map(); // name -> the map's parts, until the server has it
+    this.working = null;
+    this.failed = false;
+    this.retry = null;
+  }
+
+  get isSaving() {
+    return this.waiting.size > 0;
+  }
+
+  thumbUrl(thumb) {
+    return this.#viewUrl("thumbs", `${thumb}.png`);
+  }
+
+  pictureUrl(node, picture) {
+    return this.#viewUrl(node, `${picture}.jpg`);
+  }
+
+  /** The batches a node has shown, newest first; none when there are none yet. */
+  async batches(node) {
+    const response = await this.#view(node, "batch.json", { cache: "no-store" });
+    if (!response) return [];
+    const { batches } = await response.json();
+    return Array.isArray(batches) ? batches : [];
+  }
+
+  /** A saved map, or null when the file is not on this server. */
+  async loadMap(name) {
+    const response = await this.#view("maps", `${name}.png`);
+    if (!response) return null;
+    const { width, height, bytes } = await decodeGrey(new Uint8Array(await response.arrayBuffer()));
+    this.stored.add(name);
+    return SignedMap.fromBytes(width, height, bytes);
+  }
+
+  /** Save a map soon; `flush` tells when. @param {Uint8Array} bytes as SignedMap.toBytes gives */
+  save(name, width, height, bytes) {
+    if (this.stored.has(name) || this.waiting.has(name)) return;
+    this.waiting.set(name, { width, height, bytes });
+    this.#changed();
+    this.#work().catch(() => {}); // reported by "state", retried, and thrown by flush
+  }
+
+  /** Wait until everything is on the server; throws when it cannot be reached. */
+  async flush() {
+    if (this.isSaving) await this.#work();
+  }
+
+  dispose() {
+    clearTimeout(this.retry);
+  }
+
+  #work() {
+    this.working ??= this.#uploadAll().finally(() => {
+      this.working = null;
+      this.#changed();
+    });
+    return this.working;
+  }
+
+  async #uploadAll() {
+    clearTimeout(this.retry);
+    try {
+      while (this.isSaving) {
+        const [name, { width, height, bytes }] = this.waiting.entries().next().value;
+        await this.#upload(name, await encodeGrey(width, height, bytes));
+        this.waiting.delete(name);
+        this.stored.add(name);
+      }
+      this.failed = false;
+    } catch (error) {
+      this.failed = true;
+      this.retry = setTimeout(() => this.#work().catch(() => {}), RETRY_MS);
+      throw new Error("The painted marks could not be saved on the server.", { cause: error });
+    }
+  }
+
+  async #upload(name, file) {
+    const body = new FormData();
+    body.append("image", new File([file], `${name}.png`, { type: "image/png" }));
+    body.append("type", "input");
+    body.append("subfolder", `${FOLDER}/maps`);
+    body.append("overwrite", "true"); // same name means same content
+    const response = await this.api.fetchApi("/upload/image", { method: "POST", body });
+    if (response.status !== 200) throw new Error(`/upload/image answered ${response.status}.`);
+  }
+
+  async #view(folder, name, options) {
+    const response = await fetch(this.#viewUrl(folder, name), options);
+    if (response.status === 404) return null;
+    if (!response.ok) throw new Error(`/view answered ${response.status}.`);
+    return response;
+  }
+
+  #viewUrl(folder, filename) {
+    const query = new URLSearchParams({ filename, subfolder: `${FOLDER}/${folder}`, type: "input" });
+    return this.api.apiURL(`/view?${query}`);
+  }
+
+  #changed() {
+    this.dispatchEvent(new CustomEvent("state"));
+  }
+}
