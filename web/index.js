@@ -7,7 +7,9 @@ import { loadStyles } from "./paint/dom.mjs";
 import { Host } from "./paint/host.mjs";
 import { PaintWidget } from "./paint/widget.mjs";
 
+const NODE_CLASS = "PXPO_PaintReward";
 const SMALLEST = { width: 460, height: 560 };
+const FIRST_SIZE = [500, 800];
 
 function paintWidgets() {
   const inGraph = new Set();
@@ -49,5 +51,8 @@ function chain(node, name, more) {
 app.registerExtension({
   name: "pxpo",
   setup: loadStyles,
+  nodeCreated(node) {
+    if (node.comfyClass === NODE_CLASS) node.setSize(FIRST_SIZE);
+  },
   getCustomWidgets: () => ({ PXPO_PAINT: paintWidgets() }),
 });

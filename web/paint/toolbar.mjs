@@ -77,7 +77,7 @@ export class Toolbar {
           group("Tool", ...this.tools.map(([, button]) => button)),
           group("History", this.undo, this.redo),
           el("span", { class: "pxpo-space" }),
-          group("View", this.help, this.expand),
+          el("div", { class: "pxpo-group pxpo-view" }, this.help, this.expand),
         ),
         el(
           "div",

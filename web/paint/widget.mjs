@@ -12,8 +12,6 @@ import {
   emptyValue, moveMark, promptValue, readValue, sameMarks, withLearned, withMark,
 } from "./value.mjs";
 
-const NODE_CLASS = "PXPO_PaintReward";
-
 export class PaintWidget {
   /**
    * @param {object} node the graph's node
@@ -283,8 +281,6 @@ export class PaintWidget {
     return actions;
   }
 }
-
-export { NODE_CLASS };
 
 function button(text, act) {
   return el(
