@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pxpo_core.backends.comfy.host_model import fingerprint
+from ..pxpo_core.backends.comfy.kept_rollouts import KeptRollouts, input_key
 from ..pxpo_core.backends.comfy.policy_model import detach_policy, policy_of
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.backends.comfy.session import sample
@@ -25,6 +26,9 @@ from .sampling import (
 )
 from .types import CATEGORY
 from .types import Rollout as RolloutType
+
+_KEPT = KeptRollouts()
+"""The only state of a node: lost at a restart, when the same inputs sample the same batch again."""
 
 
 class DDIMLogProbSampler(io.ComfyNode):
@@ -91,16 +95,18 @@ class DDIMLogProbSampler(io.ComfyNode):
             base_model, positive, negative, latent_image, cfg, sigmas, seed, round_
         )
         policy = None if attachment is None else attachment.policy
-        layers = None if policy is None else LoRALayers(policy, base_model.load_device)
-        total = len(sigmas) - 1
-        progress = Progress(cls.hidden.unique_id, "Sampling step", total)
-        callback = preview_callback(base_model, progress, total)
-        latent, trajectory = sample(job, layers, eta, noises, callback)
-        rollout = Rollout(
-            trajectory=trajectory,
-            job=job,
-            policy=policy,
-            run=None if attachment is None else attachment.run,
-            base=fingerprint(base_model) if attachment is None else attachment.base,
-        )
+        base = fingerprint(base_model) if attachment is None else attachment.base
+        run = None if attachment is None else attachment.run
+        key = None if policy is None else input_key(job, policy.digest, base, eta)
+        found = None if run is None else _KEPT.find(run.name, key)
+        if found is None:
+            layers = None if policy is None else LoRALayers(policy, base_model.load_device)
+            total = len(sigmas) - 1
+            progress = Progress(cls.hidden.unique_id, "Sampling step", total)
+            callback = preview_callback(base_model, progress, total)
+            found = sample(job, layers, eta, noises, callback)
+            if run is not None:
+                _KEPT.keep(run.name, key, *found)
+        latent, trajectory = found
+        rollout = Rollout(trajectory=trajectory, job=job, policy=policy, run=run, base=base)
         return io.NodeOutput({**latent_image, "samples": latent}, rollout)

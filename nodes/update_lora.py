@@ -145,8 +145,10 @@ class UpdateLoRA(io.ComfyNode):
         head = store.head(run.name) or RunHead(run.name)
         _check_current(head, run, policy)
         summary = summarize_rewards(torch.cat([r.map for r in reward]))
+        painted = all(r.painted for r in reward)
         if not any(r.marked for r in reward):
-            return _nothing_learned(rollout[0], head, "No pixel is marked: nothing to learn from.")
+            why = "Nothing painted yet." if painted else "No pixel is marked."
+            return _nothing_learned(rollout[0], head, why)
         size = tuple(rollout[0].trajectory.x_0.shape[-2:])
         memory = RewardMemory.load(head.state, head.optimizer)
         advantages, memory = round_advantages(reward, size, memory, radius)
@@ -198,7 +200,8 @@ class UpdateLoRA(io.ComfyNode):
             rollout[0],
             head,
             history,
-            {"run": run.name, "round": head.round, **metrics},
+            # The paint widget asks for the next pictures when its marks have been learned from.
+            {"run": run.name, "round": head.round, "trained": True, "painted": painted, **metrics},
             _success_text(head, summary, [entry["reward_mean"] for entry in history]),
         )
 

@@ -132,12 +132,19 @@ export class PaintWidget {
       });
     }
     const update = output?.pxpo_update?.find((one) => one.painted && one.trained);
-    if (update && prompt === this.prompt) {
+    // A mask alone trains too, but asking for the next batch then would never end.
+    if (update && prompt === this.prompt && this.#isPainted()) {
       this.learned = { prompt, round: update.round };
       this.value = withLearned(this.value, this.value.batch);
       this.session.lock(true);
       this.host.changed(this.node);
     }
+  }
+
+  /** Whether a person's marks on the current pictures are in the value. */
+  #isPainted() {
+    const { marks, batch } = this.value;
+    return marks.some((mark) => mark.batch === batch && mark.map && !mark.learned);
   }
 
   /** A run is over: after training, ask for the next pictures by the same prompt. */
