@@ -150,7 +150,7 @@ class UpdateLoRA(io.ComfyNode):
             why = "Nothing painted yet." if painted else "No pixel is marked."
             return _nothing_learned(rollout[0], head, why)
         size = tuple(rollout[0].trajectory.x_0.shape[-2:])
-        memory = RewardMemory.load(head.state, head.optimizer)
+        memory = RewardMemory.load(head.state, head.optimizer, reward[0].painted)
         advantages, memory = round_advantages(reward, size, memory, radius)
         if all(advantage.is_zero for advantage in advantages):
             return _nothing_learned(
@@ -179,17 +179,18 @@ class UpdateLoRA(io.ComfyNode):
             "trained_steps": list(result.trained_steps),
             "sampling_steps": len(rollout[0].trajectory.sigmas) - 1,
         }
+        state, kept = memory.add_to(head.state, head.optimizer)
         head = store.write_round(
             run.name,
             run.uuid,
             run.round,
             RoundRecord(
                 policy=result.policy,
-                optimizer={**result.optimizer, **memory.tensors()},
+                optimizer={**result.optimizer, **kept},
                 base=rollout[0].base,
                 reward_maps=torch.cat([r.map for r in reward]),
                 thumbnails=torch.cat([r.pictures for r in reward])[:THUMBNAILS],
-                state={**memory.state(), "images_total": metrics["images_total"]},
+                state={**state, "images_total": metrics["images_total"]},
                 metrics=metrics,
                 settings=_settings(config, rollout[0]),
             ),
@@ -226,6 +227,11 @@ def _check_inputs(
             raise ValueError(
                 f"Rollout {number} comes from another model or training run than the first. "
                 "Connect rollouts of one run only."
+            )
+        if reward.painted != rewards[0].painted:
+            raise ValueError(
+                "One round cannot mix painted and automatic rewards: their strengths do not "
+                "compare. Combine them per picture with Combine Pixel Rewards instead."
             )
         trajectory = rollout.trajectory
         if reward.batch != trajectory.batch:

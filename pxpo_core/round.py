@@ -10,21 +10,28 @@ from torch import Tensor
 from .credit import Advantage, advantage_map, area_average
 from .reward import PixelReward
 
-RUNNING_MAP = "reward.running"
 RUNNING_DECAY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class RewardMemory:
-    """What earlier rounds left: the reward's scale, and its moving average [h, w] or None."""
+    """What earlier rounds left: the reward's scale, and its moving average [h, w] or None.
 
+    A run keeps one memory for painted and one for automatic rewards: their scales differ.
+    """
+
+    painted: bool = False
     scale: float | None = None
     running: Tensor | None = None
 
     @classmethod
-    def load(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "RewardMemory":
-        scale = state.get("reward_scale")
-        return cls(None if scale is None else float(scale), tensors.get(RUNNING_MAP))
+    def load(
+        cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor], painted: bool
+    ) -> "RewardMemory":
+        scale = state.get(_scale_key(painted))
+        return cls(
+            painted, None if scale is None else float(scale), tensors.get(_running_key(painted))
+        )
 
     def after(self, advantage: Advantage, average: Tensor) -> "RewardMemory":
         """The memory once a round with this average reward map [h, w] is done."""
@@ -32,13 +39,26 @@ class RewardMemory:
             running = average
         else:
             running = RUNNING_DECAY * self.running + (1.0 - RUNNING_DECAY) * average
-        return RewardMemory(self.scale or advantage.run_scale, running.contiguous().clone())
+        scale = self.scale or advantage.run_scale
+        return RewardMemory(self.painted, scale, running.contiguous().clone())
 
-    def state(self) -> dict[str, float]:
-        return {} if self.scale is None else {"reward_scale": self.scale}
+    def add_to(
+        self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """A run's state and stored tensors with this memory in them; the other kind's is kept."""
+        kept = {key: tensors[key] for key in map(_running_key, (False, True)) if key in tensors}
+        if self.running is not None:
+            kept[_running_key(self.painted)] = self.running
+        scale = {} if self.scale is None else {_scale_key(self.painted): self.scale}
+        return {**state, **scale}, kept
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {} if self.running is None else {RUNNING_MAP: self.running}
+
+def _scale_key(painted: bool) -> str:
+    return "painted.reward_scale" if painted else "automatic.reward_scale"
+
+
+def _running_key(painted: bool) -> str:
+    return "painted.running_reward" if painted else "automatic.running_reward"
 
 
 def round_advantages(
@@ -49,11 +69,10 @@ def round_advantages(
 ) -> tuple[list[Advantage], RewardMemory]:
     """Advantage maps of a round's batches, one prompt group each, and the memory they leave.
 
-    rewards: same picture size each. size: latent (h, w).
+    rewards: same picture size each, all of the memory's kind. size: latent (h, w).
     """
     maps = torch.cat([reward.map for reward in rewards])
     reviewed = torch.cat([reward.reviewed for reward in rewards])
-    painted = any(reward.painted for reward in rewards)
     running = memory.running
     if running is not None and tuple(running.shape) != size:
         running = None
@@ -62,7 +81,7 @@ def round_advantages(
         size,
         groups=[group for group, reward in enumerate(rewards) for _ in range(reward.batch)],
         reviewed=reviewed,
-        painted=painted,
+        painted=memory.painted,
         running=running,
         run_scale=memory.scale,
         credit_radius=credit_radius,

@@ -21,14 +21,24 @@ def means(made: PixelReward) -> torch.Tensor:
     return made.map.reshape(-1, 4, 8, 4, 8).mean(dim=(2, 4))
 
 
-def test_a_memory_survives_being_written_down():
-    _, memory = round_advantages([reward(4)], SIZE, RewardMemory(), 0.0)
-    again = RewardMemory.load(memory.state(), memory.tensors())
+@pytest.mark.parametrize("painted", [False, True])
+def test_a_memory_survives_being_written_down(painted: bool):
+    _, memory = round_advantages([reward(4, painted=painted)], SIZE, RewardMemory(painted), 0.0)
+    again = RewardMemory.load(*memory.add_to({"images_total": 4}, {}), painted)
     assert again.scale == memory.scale
     assert torch.equal(again.running, memory.running)
-    empty = RewardMemory.load({}, {})
-    assert (empty.scale, empty.running) == (None, None)
-    assert (empty.state(), empty.tensors()) == ({}, {})
+    assert RewardMemory.load({}, {}, painted) == RewardMemory(painted)
+    assert RewardMemory(painted).add_to({}, {}) == ({}, {})
+
+
+def test_painted_and_automatic_memories_live_side_by_side():
+    _, automatic = round_advantages([reward(4)], SIZE, RewardMemory(), 0.0)
+    _, painted = round_advantages([reward(4, 1, 9.0)], SIZE, RewardMemory(painted=True), 0.0)
+    state, tensors = painted.add_to(*automatic.add_to({}, {}))
+    for memory in (automatic, painted):
+        again = RewardMemory.load(state, tensors, memory.painted)
+        assert again.scale == memory.scale
+        assert torch.equal(again.running, memory.running)
 
 
 def test_the_first_round_sets_the_scale_for_good():
@@ -48,7 +58,8 @@ def test_the_running_map_is_a_moving_average():
 
 
 def test_a_single_picture_is_compared_to_earlier_rounds():
-    _, memory = round_advantages([reward(4)], SIZE, RewardMemory(), 0.0)
+    start = RewardMemory(painted=True)
+    _, memory = round_advantages([reward(4, painted=True)], SIZE, start, 0.0)
     single = reward(1, 2, size=3.0, painted=True)
     (advantage,), _ = round_advantages([single], SIZE, memory, 0.0)
     expected = (means(single) - memory.running).clamp(-5.0, 5.0)
@@ -58,7 +69,7 @@ def test_a_single_picture_is_compared_to_earlier_rounds():
 def test_pictures_nobody_looked_at_do_not_enter_the_memory():
     looked = torch.tensor([True, False, True, False])
     made = reward(4, painted=True, reviewed=looked)
-    (advantage,), memory = round_advantages([made], SIZE, RewardMemory(), 0.0)
+    (advantage,), memory = round_advantages([made], SIZE, RewardMemory(painted=True), 0.0)
     torch.testing.assert_close(memory.running, means(made)[looked].mean(dim=0))
     assert advantage.values[~looked].abs().sum() == 0
     unseen = reward(4, 1, painted=True, reviewed=torch.zeros(4, dtype=torch.bool))

@@ -22,7 +22,8 @@ def noise_family(model: "ModelPatcher") -> Family:
     sampling = model.get_model_object("model_sampling")
     if isinstance(sampling, comfy.model_sampling.CONST):
         return "flow"
-    if isinstance(sampling, comfy.model_sampling.EPS):
+    image_to_image = getattr(comfy.model_sampling, "IMG_TO_IMG", ())
+    if isinstance(sampling, comfy.model_sampling.EPS) and not isinstance(sampling, image_to_image):
         return "vp"
     raise ValueError(
         f"PXPO cannot train this kind of model yet (its sampling is {type(sampling).__name__}). "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import comfy.ldm.modules.attention
 import comfy.samplers
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...denoiser import Denoiser
 from ...lora import LoRALayers
@@ -106,8 +106,9 @@ def _run(job: SamplingJob, layers: LoRALayers | None, body: Body, *, training: b
         ):
             denoise = _GuidedDenoiser(model_k, extra_args)
             if training and layers is not None and _works_in_place(denoise, x, sigmas, layers):
-                # Flux and its kin add into tensors that backward still needs: keep copies.
-                with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda kept: kept):
+                with torch.autograd.graph.saved_tensors_hooks(
+                    _copy_unless_in(network), lambda kept: kept
+                ):
                     return body(denoise, x)
             return body(denoise, x)
 
@@ -127,6 +128,14 @@ def _run(job: SamplingJob, layers: LoRALayers | None, body: Body, *, training: b
         seed=job.seed,
     )
     return samples
+
+
+def _copy_unless_in(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Copies what backward keeps, for models (Flux) that later write into it; not the weights."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    return lambda kept: (
+        kept if kept.untyped_storage().data_ptr() in weights else kept.detach().clone()
+    )
 
 
 def _works_in_place(
