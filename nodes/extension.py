@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .before_after import BeforeAfter
 from .combine_rewards import CombineRewards
 from .ddim_logprob_sampler import DDIMLogProbSampler
 from .load_toy_faces import LoadToyFaces
@@ -22,5 +23,6 @@ class PXPOExtension(ComfyExtension):
             CombineRewards,
             UpdateLoRA,
             SaveLoRA,
+            BeforeAfter,
             LoadToyFaces,
         ]

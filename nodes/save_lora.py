@@ -109,7 +109,9 @@ class SaveLoRA(io.ComfyNode):
         info = LoRAInfo(stem, architecture(model), description=description[:MAX_TEXT])
         if run is not None:
             info = _with_run(info, run)
-        key_format = automatic_format(names) if format == AUTOMATIC else "diffusers"
+        key_format = automatic_format(names)
+        if format != AUTOMATIC:
+            key_format, stem = "diffusers", f"{stem}_diffusers"
         folder = lora_folder()
         saved = save_lora(folder, stem, policy, info, key_format, names, DTYPES[dtype])
         return _said(_report(saved, key_format, dtype))

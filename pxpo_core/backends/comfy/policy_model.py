@@ -79,3 +79,11 @@ def detach_policy(model: "ModelPatcher") -> "ModelPatcher":
     else:
         clone.patches_uuid = uuid.uuid4()
     return clone
+
+
+def without_patches(model: "ModelPatcher") -> "ModelPatcher":
+    """A clone of `model` without any LoRA."""
+    clone = model.clone()
+    clone.patches = {}
+    clone.patches_uuid = uuid.uuid4()
+    return clone
