@@ -67,7 +67,7 @@ class PaintReward(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, mask_means: str, marks: object = None) -> str:
+    def fingerprint_inputs(cls, marks: object = None, **_others: object) -> str:
         """A map file that appears later, or a picture list that is gone, counts as a change."""
         folder = _folder()
         try:

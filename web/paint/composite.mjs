@@ -11,8 +11,8 @@ const LIKE_PATTERN = [222, 236, 255];
 const DISLIKE_PATTERN = [74, 26, 0];
 
 const FAINTEST = 0.16;
-const STRONGEST = 0.5;
-const PATTERN_OPACITY = 0.72;
+const STRONGEST = 0.62;
+const PATTERN_OPACITY = 0.76;
 
 /**
  * One tile of both patterns: 1 on a line or dot.

@@ -89,11 +89,8 @@ export class PaintWidget {
   async serialize() {
     this.session.endStroke();
     await this.storage.flush();
-    if (this.host.queueMode === "disabled") {
-      this.#setQuietly({ used: this.value.marks });
-      return promptValue(this.value);
-    }
-    return promptValue(this.value, this.value.used ?? []);
+    const byPress = this.host.queueMode === "disabled";
+    return promptValue(this.value, byPress ? this.value.marks : (this.value.used ?? []));
   }
 
   /** A copied node gets an id of its own; its marks stay, as their files are shared. */
