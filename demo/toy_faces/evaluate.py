@@ -55,6 +55,7 @@ GRID_PROMPTS = (
     "portrait, red hair, ponytail, light skin, smiling, green background",
 )
 GRID_COLUMNS, GRID_PICTURES_PER_PROMPT = 6, 2
+SEEDS_PER_PROMPT = 4
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,20 @@ def run(folder: Path, grid_file: Path, count: int, seed: int, settings: Settings
     labelled_grid(sample(bundle, shown, seed, settings), shown, GRID_COLUMNS).save(grid_file)
     log.info("wrote %s", grid_file)
 
-    prompts = random_prompts(count, seed)
+    distinct = random_prompts(-(-count // SEEDS_PER_PROMPT), seed)
+    prompts = [p for p in distinct for _ in range(SEEDS_PER_PROMPT)]
     start = time.perf_counter()
     images = sample(bundle, prompts, seed + 10_000, settings)
     seconds = time.perf_counter() - start
     figures = prompt_following(images, prompts, folder)
-    figures |= {"pictures": count, "seed": seed, "settings": vars(settings)}
+    figures |= {
+        "pictures": len(prompts),
+        "prompts": len(distinct),
+        "seed": seed,
+        "settings": vars(settings),
+    }
     write_json(folder / FIGURES_FILE, figures)
-    log.info("%.0f s for %d pictures: %s", seconds, count, figures["share_right"])
+    log.info("%.0f s for %d pictures: %s", seconds, len(prompts), figures["share_right"])
 
 
 def main() -> None:

@@ -27,8 +27,11 @@ class DiffusionConfig:
     """Hyperparameters of the diffusion stage.
 
     `empty_prompt` is the share of empty prompts (for classifier-free guidance), `filler` the share
-    of captions with one to three unknown words, which teaches the model to ignore them. `snr_cap`
-    is the cap in the loss weight min(SNR, cap) / SNR (arXiv 2303.09556).
+    of captions with one to three unknown words, which teaches the model to ignore them. An error of
+    the predicted picture weighs clamp(SNR, snr_floor, snr_cap): the cap as in arXiv 2303.09556; the
+    floor because SD's schedule ends with some signal left, off which models read the colour
+    of large areas, not off the prompt. Below the floor, `offset` standard deviations of noise
+    constant over the picture, and as much constant over 8x8 squares, drown that signal.
     """
 
     steps: int
@@ -38,7 +41,9 @@ class DiffusionConfig:
     ema: float = 0.995
     empty_prompt: float = 0.12
     filler: float = 0.1
+    snr_floor: float = 0.2
     snr_cap: float = 5.0
+    offset: float = 0.1
     save_every: int = 250
 
 
@@ -77,6 +82,13 @@ def caption_ids(
     return ids + [PAD] * (MAX_LENGTH - len(ids))
 
 
+def coarse_noise(count: int, rng: np.random.Generator) -> Tensor:
+    """Unit noise constant over the picture plus unit noise in 8x8 squares: [B, 4, 32, 32]."""
+    whole = rng.standard_normal((count, 4, 1, 1), dtype=np.float32)
+    squares = rng.standard_normal((count, 4, 4, 4), dtype=np.float32)
+    return torch.from_numpy(whole + squares.repeat(8, axis=2).repeat(8, axis=3))
+
+
 def batch_loss(
     policy: Policy,
     data: LatentSet,
@@ -95,10 +107,12 @@ def batch_loss(
         (np.arange(config.batch) + rng.random(config.batch)) * (1000 / config.batch)
     ).long()
     a = schedule[t].view(-1, 1, 1, 1)
+    snr = a / (1 - a)
+    noise = noise + config.offset * (snr < config.snr_floor) * coarse_noise(config.batch, rng)
     x = a.sqrt() * data.latents[torch.from_numpy(picks)] + (1 - a).sqrt() * noise
     predicted = policy(x.to(memory_format=torch.channels_last), t, tokens)
-    snr = a / (1 - a)
-    return ((predicted - noise).square() * snr.clamp(max=config.snr_cap) / snr).mean()
+    weight = snr.clamp(config.snr_floor, config.snr_cap) / snr
+    return ((predicted - noise).square() * weight).mean()
 
 
 @torch.no_grad()
