@@ -26,6 +26,9 @@ TARGETS = (ATTENTION, ATTENTION_AND_FEED_FORWARD, ALL_LAYERS)
 
 MAX_RANK = 1024
 
+STATE_PREFIX = "diffusion_model."
+"""Before every layer name in a file ComfyUI loads."""
+
 _ATTENTION_NAME = re.compile(r"(^|[._])(attn|attention)\d*([._]|$)")
 _BLOCK_NAME = re.compile(r"(^|[._])(blocks|transformer_blocks|layers)([._]|$)")
 
@@ -101,7 +104,7 @@ class Policy:
         suffix = ".lora_down.weight"
         return tuple(sorted(n.removesuffix(suffix) for n in self.tensors if n.endswith(suffix)))
 
-    def state_dict(self, prefix: str = "diffusion_model.") -> dict[str, Tensor]:
+    def state_dict(self, prefix: str = STATE_PREFIX) -> dict[str, Tensor]:
         """The file form ComfyUI loads for any architecture: down, up and a 0-d alpha per layer."""
         state = {f"{prefix}{name}": tensor.clone() for name, tensor in self.tensors.items()}
         alpha = torch.tensor(self.config.lora_alpha)
