@@ -6,7 +6,6 @@ goes back to round 4. A round appears by one rename, or not at all.
 
 import logging
 import os
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..lora import LoRAConfig, Policy
+from ..lora import STATE_PREFIX, LoRAConfig, Policy
 from ..reward import check_finite, resize_mask, shrunk_size
 from . import files
 from .errors import (
@@ -30,25 +29,30 @@ from .errors import (
 from .lock import writer_lock
 from .manifest import MANIFEST_NAME, ROUND_NAME, FileEntry, Manifest, RoundInfo
 from .names import run_directory
+from .reading import (
+    LORA_NAME,
+    MAX_ROUNDS,
+    METRICS_NAME,
+    NEEDED,
+    OPTIMIZER_NAME,
+    SETTINGS_NAME,
+    STATE_NAME,
+    checked_bytes,
+    damaged,
+    read_chain,
+    read_info,
+    read_manifest,
+    remove_leftovers,
+    remove_temporary,
+    round_folder,
+    round_numbers,
+)
 
 logger = logging.getLogger(__name__)
 
-LORA_NAME = "lora.safetensors"
-OPTIMIZER_NAME = "optimizer.safetensors"
-STATE_NAME = "state.json"
-METRICS_NAME = "metrics.json"
-SETTINGS_NAME = "settings.json"
-NEEDED = (LORA_NAME, OPTIMIZER_NAME, STATE_NAME, METRICS_NAME, SETTINGS_NAME)
-"""Files a round cannot do without; its pictures may be deleted to save space."""
-
 PICTURE_SIZE = 128
-MAX_ROUNDS = 9999
 LOCK_TIMEOUT = 30.0
 MAX_THUMBNAIL_BYTES = 1024 * 1024
-
-_ROUND = re.compile(r"round_(\d{4})", re.ASCII)
-_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}", re.ASCII)
-_OUR_FILE = re.compile(r"(reward_\d{2,6}\.png|thumb_\d{2,6}\.jpg)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,10 @@ class RunStore:
         Raises RunNameError or RunDamagedError.
         """
         folder = run_directory(self.root, name)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         if manifest is None:
             return None
-        rounds = _read_chain(folder, manifest)
+        rounds = read_chain(folder, manifest)
         if not rounds:
             return RunHead(name, manifest.uuid, manifest=manifest)
         return _read_head(name, manifest, folder, rounds[-1])
@@ -118,12 +122,12 @@ class RunStore:
         except FileNotFoundError:
             return "none"
         try:
-            manifest = _read_manifest(folder)
+            manifest = read_manifest(folder)
             if manifest is None:
                 return f"none {changed}"
-            numbers = _round_numbers(folder)
+            numbers = round_numbers(folder)
             top = max(numbers, default=0)
-            newest = _read_info(_round_folder(folder, top)).id if top else "none"
+            newest = read_info(round_folder(folder, top)).id if top else "none"
         except RunDamagedError:
             return f"damaged {changed}"
         return f"{manifest.uuid} {len(numbers)} {newest} {changed}"
@@ -131,32 +135,32 @@ class RunStore:
     def lora_settings(self, name: str) -> Mapping[str, Any] | None:
         """LoRAConfig fields a run was started with; None while it has no rounds. Cheap."""
         folder = run_directory(self.root, name)
-        manifest = _read_manifest(folder)
-        return manifest.lora if manifest is not None and _round_numbers(folder) else None
+        manifest = read_manifest(folder)
+        return manifest.lora if manifest is not None and round_numbers(folder) else None
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """The metrics of every round, oldest first, each with its "round" number."""
         folder = run_directory(self.root, name)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         if manifest is None:
             return []
         result = []
-        for info in _read_chain(folder, manifest):
-            path = _round_folder(folder, info.round) / METRICS_NAME
-            metrics = files.parse_json(_checked_bytes(path, info), path)
+        for info in read_chain(folder, manifest):
+            path = round_folder(folder, info.round) / METRICS_NAME
+            metrics = files.parse_json(checked_bytes(path, info), path)
             result.append({**metrics, "round": info.round})
         return result
 
     def uuid(self, name: str) -> str | None:
         """Which run has this name now; None when there is none. Cheap."""
-        manifest = _read_manifest(run_directory(self.root, name))
+        manifest = read_manifest(run_directory(self.root, name))
         return None if manifest is None else manifest.uuid
 
     def policy(self, name: str, round_: int) -> Policy:
         """The LoRA as it was after a round, fully checked. Raises RunError."""
         folder = run_directory(self.root, name)
-        manifest = _read_manifest(folder)
-        rounds = _read_chain(folder, manifest) if manifest else []
+        manifest = read_manifest(folder)
+        rounds = read_chain(folder, manifest) if manifest else []
         if manifest is None or not 1 <= round_ <= len(rounds):
             raise RunError(f"Run {name} has no round {round_}; it has {len(rounds)} rounds.")
         policy = _read_head(name, manifest, folder, rounds[round_ - 1]).policy
@@ -165,7 +169,7 @@ class RunStore:
 
     def thumbnail(self, name: str, round_: int) -> bytes | None:
         """A small JPEG of the round's first picture; None when it was not kept."""
-        path = _round_folder(run_directory(self.root, name), round_) / "thumb_00.jpg"
+        path = round_folder(run_directory(self.root, name), round_) / "thumb_00.jpg"
         try:
             return files.read_file(path, MAX_THUMBNAIL_BYTES)
         except RunDamagedError:
@@ -192,9 +196,9 @@ class RunStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with writer_lock(folder, self.lock_timeout):
-                _remove_leftovers(folder)
-                manifest = _read_manifest(folder)
-                rounds = _read_chain(folder, manifest) if manifest else []
+                remove_leftovers(folder)
+                manifest = read_manifest(folder)
+                rounds = read_chain(folder, manifest) if manifest else []
                 newest = rounds[-1] if rounds else None
                 _check_expected(
                     name, manifest, newest, expected_uuid, expected_round, expected_digest
@@ -247,7 +251,7 @@ def _write(
         reward_scale=scale,
         files={file: FileEntry(len(data), files.sha256(data)) for file, data in contents.items()},
     )
-    target = _round_folder(folder, number)
+    target = round_folder(folder, number)
     temporary = folder / f".tmp-{uuid.uuid4().hex}"
     try:
         temporary.mkdir()
@@ -261,7 +265,7 @@ def _write(
             raise RunDamagedError(f"{target} is in the way. Move it away and press Run again.")
         os.rename(temporary, target)
     except BaseException:
-        _remove_temporary(temporary)
+        remove_temporary(temporary)
         raise
     try:
         files.sync_folder(folder)
@@ -276,7 +280,7 @@ def _contents(
     """File name -> bytes for everything in a round but round.json."""
     metadata = {"format": "pt", "pxpo_run": manifest.uuid, "pxpo_round": str(number)}
     contents = {
-        LORA_NAME: files.tensor_bytes(record.policy.tensors, "The LoRA", metadata),
+        LORA_NAME: files.tensor_bytes(record.policy.state_dict(), "The LoRA", metadata),
         OPTIMIZER_NAME: files.tensor_bytes(record.optimizer, "The optimizer", metadata),
         STATE_NAME: files.json_bytes(dict(record.state), "state"),
         METRICS_NAME: files.json_bytes(dict(record.metrics), "metrics"),
@@ -348,72 +352,18 @@ def _check_same_run(name: str, manifest: Manifest, record: RoundRecord) -> None:
         )
 
 
-def _read_manifest(folder: Path) -> Manifest | None:
-    path = folder / MANIFEST_NAME
-    if os.path.lexists(path):
-        return Manifest.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
-    if folder.is_dir() and _round_numbers(folder):
-        raise RunDamagedError(
-            f"{folder} has rounds but no {MANIFEST_NAME}. Put it back, or use a new run name."
-        )
-    return None
-
-
-def _round_numbers(folder: Path) -> list[int]:
-    """Numbers of the round folders, sorted."""
-    matches = (_ROUND.fullmatch(entry) for entry in os.listdir(folder))
-    return sorted(int(match[1]) for match in matches if match)
-
-
-def _round_folder(folder: Path, number: int) -> Path:
-    return folder / f"round_{number:04d}"
-
-
-def _read_chain(folder: Path, manifest: Manifest) -> list[RoundInfo]:
-    """Every round's round.json, checked: contiguous from 1, linked, of this run, files present."""
-    rounds: list[RoundInfo] = []
-    for position, number in enumerate(_round_numbers(folder), start=1):
-        if number != position:
-            missing = _round_folder(folder, position).name
-            raise RunDamagedError(
-                f"{folder}: {missing} is missing, but round_{number:04d} is there. Put {missing} "
-                f"back, or move the later rounds away to go on from round {position - 1}."
-            )
-        path = _round_folder(folder, number)
-        info = _read_info(path)
-        previous = rounds[-1].id if rounds else None
-        if (info.round, info.run, info.previous) != (number, manifest.uuid, previous):
-            raise _damaged(path, "it does not belong to the rounds before it")
-        for file in NEEDED:
-            entry = info.files.get(file)
-            if entry is None or files.plain_size(path / file) != entry.bytes:
-                raise _damaged(path, f"{file} is missing or has the wrong size")
-        rounds.append(info)
-    return rounds
-
-
-def _read_info(folder: Path) -> RoundInfo:
-    if folder.is_symlink() or not folder.is_dir():
-        raise _damaged(folder, "it is not a plain folder")
-    path = folder / ROUND_NAME
-    try:
-        return RoundInfo.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
-    except RunDamagedError as error:
-        raise _damaged(folder, str(error).rstrip(".")) from None
-
-
 def _read_head(name: str, manifest: Manifest, folder: Path, info: RoundInfo) -> RunHead:
     """Read and verify what training needs of one round."""
-    path = _round_folder(folder, info.round)
-    data = {file: _checked_bytes(path / file, info) for file in NEEDED}
+    path = round_folder(folder, info.round)
+    data = {file: checked_bytes(path / file, info) for file in NEEDED}
     try:
         policy = _policy(manifest, files.parse_tensors(data[LORA_NAME], path / LORA_NAME))
         optimizer = files.parse_tensors(data[OPTIMIZER_NAME], path / OPTIMIZER_NAME)
         state = files.parse_json(data[STATE_NAME], path / STATE_NAME)
     except RunDamagedError as error:
-        raise _damaged(path, str(error).rstrip(".")) from None
+        raise damaged(path, str(error).rstrip(".")) from None
     if policy.digest != info.policy:
-        raise _damaged(path, f"{LORA_NAME} does not hold the weights {ROUND_NAME} speaks of")
+        raise damaged(path, f"{LORA_NAME} does not hold the weights {ROUND_NAME} speaks of")
     return RunHead(
         name=name,
         uuid=manifest.uuid,
@@ -431,10 +381,16 @@ def _policy(manifest: Manifest, tensors: dict[str, Tensor]) -> Policy:
         config = LoRAConfig.from_dict(manifest.lora)
     except (ValueError, TypeError, OverflowError) as error:
         raise RunDamagedError(f"{MANIFEST_NAME}: {error}") from None
-    problem = _layers_problem(config, tensors)
+    # The file is one that ComfyUI loads; its alphas repeat the manifest.
+    weights = {
+        name.removeprefix(STATE_PREFIX): tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(".alpha")
+    }
+    problem = _layers_problem(config, weights)
     if problem:
         raise RunDamagedError(f"{LORA_NAME} {problem}")
-    return Policy(config, tensors)
+    return Policy(config, weights)
 
 
 def _layers_problem(config: LoRAConfig, tensors: Mapping[str, Tensor]) -> str:
@@ -448,47 +404,6 @@ def _layers_problem(config: LoRAConfig, tensors: Mapping[str, Tensor]) -> str:
         if a.ndim < 2 or b.ndim < 2 or a.shape[0] != config.r or b.shape[1] != config.r:
             return f"has layer {layer:.80} with the wrong shape"
     return ""
-
-
-def _checked_bytes(path: Path, info: RoundInfo) -> bytes:
-    """A file of a round, exactly as it was written."""
-    entry = info.files[path.name]
-    try:
-        data = files.read_file(path, entry.bytes)
-    except RunDamagedError as error:
-        raise _damaged(path.parent, str(error).rstrip(".")) from None
-    if len(data) != entry.bytes or files.sha256(data) != entry.sha256:
-        raise _damaged(path.parent, f"{path.name} was changed after it was written")
-    return data
-
-
-def _damaged(folder: Path, what: str) -> RunDamagedError:
-    number = int(folder.name[-4:])
-    back = "start the run again" if number == 1 else f"go back to round {number - 1}"
-    return RunDamagedError(
-        f"{folder} is damaged: {what}. Restore it, or move it (and any later round) away to {back}."
-    )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what writers that died left behind; the lock is held, so none of it is alive."""
-    for entry in os.listdir(folder):
-        if _TEMPORARY.fullmatch(entry):
-            _remove_temporary(folder / entry)
-
-
-def _remove_temporary(path: Path) -> None:
-    """Delete a temporary file or folder of ours, and never a file we did not write."""
-    try:
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.is_dir():
-            for entry in os.listdir(path):
-                if entry in (*NEEDED, ROUND_NAME) or _OUR_FILE.fullmatch(entry):
-                    (path / entry).unlink()
-            path.rmdir()
-    except OSError as error:
-        logger.warning("Could not remove the unfinished %s: %s", path, error)
 
 
 def _listed(values: Mapping[str, Any]) -> str:

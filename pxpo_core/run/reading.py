@@ -1,0 +1,121 @@
+"""Reading a run's folders: what is there, and whether it is whole."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+from . import files
+from .errors import RunDamagedError
+from .manifest import MANIFEST_NAME, ROUND_NAME, Manifest, RoundInfo
+
+logger = logging.getLogger(__name__)
+
+MAX_ROUNDS = 9999
+
+LORA_NAME = "lora.safetensors"
+OPTIMIZER_NAME = "optimizer.safetensors"
+STATE_NAME = "state.json"
+METRICS_NAME = "metrics.json"
+SETTINGS_NAME = "settings.json"
+NEEDED = (LORA_NAME, OPTIMIZER_NAME, STATE_NAME, METRICS_NAME, SETTINGS_NAME)
+"""Files a round cannot do without; its pictures may be deleted to save space."""
+
+_ROUND = re.compile(r"round_(\d{4})", re.ASCII)
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}", re.ASCII)
+_OUR_FILE = re.compile(r"(reward_\d{2,6}\.png|thumb_\d{2,6}\.jpg)", re.ASCII)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    path = folder / MANIFEST_NAME
+    if os.path.lexists(path):
+        return Manifest.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
+    if folder.is_dir() and round_numbers(folder):
+        raise RunDamagedError(
+            f"{folder} has rounds but no {MANIFEST_NAME}. Put it back, or use a new run name."
+        )
+    return None
+
+
+def round_numbers(folder: Path) -> list[int]:
+    """Numbers of the round folders, sorted."""
+    matches = (_ROUND.fullmatch(entry) for entry in os.listdir(folder))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def round_folder(folder: Path, number: int) -> Path:
+    return folder / f"round_{number:04d}"
+
+
+def read_chain(folder: Path, manifest: Manifest) -> list[RoundInfo]:
+    """Every round's round.json, checked: contiguous from 1, linked, of this run, files present."""
+    rounds: list[RoundInfo] = []
+    for position, number in enumerate(round_numbers(folder), start=1):
+        if number != position:
+            missing = round_folder(folder, position).name
+            raise RunDamagedError(
+                f"{folder}: {missing} is missing, but round_{number:04d} is there. Put {missing} "
+                f"back, or move the later rounds away to go on from round {position - 1}."
+            )
+        path = round_folder(folder, number)
+        info = read_info(path)
+        previous = rounds[-1].id if rounds else None
+        if (info.round, info.run, info.previous) != (number, manifest.uuid, previous):
+            raise damaged(path, "it does not belong to the rounds before it")
+        for file in NEEDED:
+            entry = info.files.get(file)
+            if entry is None or files.plain_size(path / file) != entry.bytes:
+                raise damaged(path, f"{file} is missing or has the wrong size")
+        rounds.append(info)
+    return rounds
+
+
+def read_info(folder: Path) -> RoundInfo:
+    if folder.is_symlink() or not folder.is_dir():
+        raise damaged(folder, "it is not a plain folder")
+    path = folder / ROUND_NAME
+    try:
+        return RoundInfo.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
+    except RunDamagedError as error:
+        raise damaged(folder, str(error).rstrip(".")) from None
+
+
+def checked_bytes(path: Path, info: RoundInfo) -> bytes:
+    """A file of a round, exactly as it was written."""
+    entry = info.files[path.name]
+    try:
+        data = files.read_file(path, entry.bytes)
+    except RunDamagedError as error:
+        raise damaged(path.parent, str(error).rstrip(".")) from None
+    if len(data) != entry.bytes or files.sha256(data) != entry.sha256:
+        raise damaged(path.parent, f"{path.name} was changed after it was written")
+    return data
+
+
+def damaged(folder: Path, what: str) -> RunDamagedError:
+    number = int(folder.name[-4:])
+    back = "start the run again" if number == 1 else f"go back to round {number - 1}"
+    return RunDamagedError(
+        f"{folder} is damaged: {what}. Restore it, or move it (and any later round) away to {back}."
+    )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what writers that died left behind; the lock is held, so none of it is alive."""
+    for entry in os.listdir(folder):
+        if _TEMPORARY.fullmatch(entry):
+            remove_temporary(folder / entry)
+
+
+def remove_temporary(path: Path) -> None:
+    """Delete a temporary file or folder of ours, and never a file we did not write."""
+    try:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.is_dir():
+            for entry in os.listdir(path):
+                if entry in (*NEEDED, ROUND_NAME) or _OUR_FILE.fullmatch(entry):
+                    (path / entry).unlink()
+            path.rmdir()
+    except OSError as error:
+        logger.warning("Could not remove the unfinished %s: %s", path, error)
