@@ -116,7 +116,7 @@ def test_example_loads_whole(server: Server, open_page: Callable[[], Page]) -> N
         "run_name": "less_blue",
         "r": 8,
         "lora_alpha": 8,
-        "target_modules": "attention",
+        "target_modules": "all layers",
     }
     assert by_type["PXPO_PixelReward"]["channel"] == "blue"
     assert by_type["PXPO_PixelReward"]["normalise"] == "none"
