@@ -38,8 +38,8 @@ export class Panel {
     this.placeholder = el(
       "div", { class: "pxpo-away" }, "Open in the large view. Press Esc there to come back.",
     );
-    /** What the host puts into the node. */
-    this.element = el("div", { class: "pxpo-root" }, this.body);
+    /** What the host puts into the node; its "widget-expands" lets it take all the height there is. */
+    this.element = el("div", { class: "pxpo-root widget-expands" }, this.body);
     this.#listen();
     this.update();
   }

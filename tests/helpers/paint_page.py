@@ -1,0 +1,193 @@
+"""A page of the web UI with paint nodes in it, driven by real pointer and key events."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pxpo_dev.server import Server
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+# Said by ComfyUI's own page on this server, with or without this pack.
+EXPECTED_ERRORS = (
+    "404 (Not Found)",
+    "api.comfy.org",
+    "Error loading core workflow templates",
+    "(reading 'id')",
+)
+BUILD = """({pictures, at}) => {
+    const make = (type, x, y) => {
+        const node = LiteGraph.createNode(type);
+        node.pos = [x, y];
+        app.graph.add(node);
+        return node;
+    };
+    let last = null;
+    pictures.forEach((name, i) => {
+        const load = make("LoadImage", at - 1000, 60 + i * 400);
+        load.widgets.find((w) => w.name === "image").value = name;
+        if (last) {
+            const batch = make("ImageBatch", at - 600, 60 + i * 150);
+            last.connect(0, batch, 0);
+            load.connect(0, batch, 1);
+            last = batch;
+        } else last = load;
+    });
+    const paint = make("PXPO_PaintReward", at, 60);
+    last.connect(0, paint, 0);
+    ["like", "dislike"].forEach((name, i) => {
+        const mask = make("MaskToImage", at + 560, 60 + i * 400);
+        paint.connect(i + 1, mask, 0);
+        const show = make("PreviewImage", at + 800, 60 + i * 400);
+        mask.connect(0, show, 0);
+    });
+    return paint.id;
+}"""
+
+
+@dataclass
+class Frame:
+    """Where the picture lies on the screen: picture = (screen - left, top) / scale."""
+
+    left: float
+    top: float
+    scale: float
+
+    def screen(self, x: float, y: float) -> tuple[float, float]:
+        return self.left + x * self.scale, self.top + y * self.scale
+
+
+class PaintPage:
+    def __init__(self, page: Any, server: Server, *, vue: bool = False) -> None:
+        self.page, self.server = page, server
+        self.errors: list[str] = []
+        self.seen = set(server.client.get("/history"))
+        page.on("pageerror", lambda error: self.note(str(error)))
+        page.on("console", lambda said: said.type == "error" and self.note(said.text))
+        self.open()
+        page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
+        page.wait_for_timeout(300)
+
+    def note(self, error: str) -> None:
+        if not any(expected in error for expected in EXPECTED_ERRORS):
+            self.errors.append(error)
+
+    def open(self) -> None:
+        """Load the page, or load it again."""
+        self.page.goto(self.server.address)
+        self.page.wait_for_function(
+            "Boolean(window.app && app.graph && app.extensionManager "
+            "&& LiteGraph.registered_node_types.PXPO_PaintReward)",
+            timeout=60_000,
+        )
+        self.page.wait_for_timeout(800)
+
+    def build(self, pictures: Sequence[str], *, clear: bool = True, at: int = 1040) -> int:
+        """Load Image(s) -> Paint -> two masks as pictures. Returns the paint node's id."""
+        if clear:
+            self.page.evaluate("app.graph.clear()")
+        node = self.page.evaluate(BUILD, {"pictures": list(pictures), "at": at})
+        self.centre(node)
+        return int(node)
+
+    def centre(self, node: int, zoom: float = 1.0) -> None:
+        self.page.evaluate(
+            """([id, zoom]) => {
+                app.canvas.ds.scale = zoom;
+                app.canvas.centerOnNode(app.graph.getNodeById(id));
+                app.canvas.ds.scale = zoom;
+                app.canvas.setDirty(true, true);
+            }""",
+            [node, zoom],
+        )
+        self.page.wait_for_timeout(500)
+
+    def press(self, wait: bool = True) -> Any:
+        """Queue the open workflow as the Run button does, and wait for its end."""
+        self.page.evaluate("app.queuePrompt(0, 1)")
+        return self.finished() if wait else None
+
+    def finished(self, timeout: float = 120.0) -> Any:
+        """The next prompt that ends."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            new = set(self.server.client.get("/history")) - self.seen
+            if new:
+                prompt = new.pop()
+                self.seen.add(prompt)
+                result = self.server.client.wait(prompt)
+                self.page.wait_for_timeout(500)
+                return result
+            self.page.wait_for_timeout(100)
+        raise TimeoutError("The page queued nothing that finished.")
+
+    def painted(self, result: Any) -> np.ndarray:
+        """The signed map of the first picture that reached Python, in -255..255."""
+        outputs = sorted(result.outputs.items(), key=lambda item: int(item[0]))
+        shown = [out["images"] for _, out in outputs if "images" in out]
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(self.server.client.picture(images[0]))).convert("L"))
+            for images in shown
+        ]
+        like, dislike = pictures
+        return like.astype(int) - dislike.astype(int)
+
+    def stage(self, index: int = 0) -> Any:
+        return self.page.locator(".pxpo-stage").nth(index)
+
+    def frame(self, width: int, height: int, index: int = 0) -> Frame:
+        """Where a picture of that size is shown, from the box of the painting area alone."""
+        box = self.stage(index).bounding_box()
+        scale = min(box["width"] / width, box["height"] / height)
+        return Frame(
+            box["x"] + (box["width"] - width * scale) / 2,
+            box["y"] + (box["height"] - height * scale) / 2,
+            scale,
+        )
+
+    def stroke(self, frame: Frame, *points: tuple[float, float], button: str = "left") -> None:
+        """A stroke through points in picture pixels."""
+        mouse = self.page.mouse
+        mouse.move(*frame.screen(*points[0]))
+        mouse.down(button=button)
+        for point in points[1:]:
+            mouse.move(*frame.screen(*point), steps=6)
+        mouse.up(button=button)
+        self.page.wait_for_timeout(150)
+
+    def key(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.page.wait_for_timeout(60)
+
+    def value(self, node: int) -> Any:
+        """The widget's value."""
+        return self.page.evaluate(
+            "id => app.graph.getNodeById(id).widgets.find(w => w.name === 'marks').value", node
+        )
+
+    def marks(self, node: int) -> list[Any]:
+        return [mark["map"] for mark in self.value(node)["marks"] if mark["map"]]
+
+    def message(self, index: int = 0) -> str:
+        return str(self.page.locator(".pxpo-message").nth(index).inner_text())
+
+    def saved(self) -> None:
+        """Wait until every stroke is on the server."""
+        self.page.wait_for_function(
+            "![...document.querySelectorAll('.pxpo-message')]"
+            ".some(e => e.textContent.includes('saving'))"
+        )
