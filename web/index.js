@@ -3,6 +3,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
+import { updateChart } from "./chart/update_chart.mjs";
 import { loadStyles } from "./paint/dom.mjs";
 import { Host } from "./paint/host.mjs";
 import { PaintWidget } from "./paint/widget.mjs";
@@ -56,3 +57,5 @@ app.registerExtension({
   },
   getCustomWidgets: () => ({ PXPO_PAINT: paintWidgets() }),
 });
+
+app.registerExtension(updateChart);
