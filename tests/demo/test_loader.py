@@ -84,7 +84,7 @@ def test_preview_map_shows_the_picture(bundle: tuple[Any, Any, Any]) -> None:
     rgb = torch.einsum("chw,cd->hwd", latent, torch.tensor(form.latent_rgb_factors))
     rgb = (rgb + torch.tensor(form.latent_rgb_factors_bias) + 1) / 2
     thumbnail = torch.nn.functional.avg_pool2d(image.permute(0, 3, 1, 2), 8)[0].permute(1, 2, 0)
-    assert (rgb - thumbnail).abs().mean() < 0.06
+    assert (rgb - thumbnail).abs().mean() < 0.12
 
 
 @torch.inference_mode()

