@@ -103,6 +103,7 @@ def main() -> int:
 
 
 def stop_politely(_signal: int, _frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the tidying up
     raise KeyboardInterrupt
 
 
