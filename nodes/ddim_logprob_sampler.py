@@ -87,6 +87,11 @@ class DDIMLogProbSampler(io.ComfyNode):
         sigmas: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         attachment = policy_of(model)
+        if attachment is not None and eta == 0.0:
+            raise ValueError(
+                "Training needs eta above 0 (1 is usual), got 0: without fresh noise in each step "
+                "there is nothing to learn from. For pictures alone, use a KSampler with euler."
+            )
         base_model = detach_policy(model)
         if sigmas is None:
             sigmas = schedule(base_model, scheduler, steps, denoise)

@@ -30,4 +30,10 @@ class Progress:
         text = f"{self._what}: {done} of {total}"
         if done < total:
             text += f", about {seconds:.0f} s left"
-        PromptServer.instance.send_progress_text(text, self._node_id)
+        say(self._node_id, text)
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Show a sentence on a node; it stays until the node says something else."""
+    if node_id is not None:
+        PromptServer.instance.send_progress_text(text, node_id)
