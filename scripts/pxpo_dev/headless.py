@@ -28,7 +28,6 @@ from .workflow import Prompt, changed, find, load, to_api
 RUN_NAME = "demo"
 EVAL_BATCH = 32
 EVAL_SEED = 1_000_003  # far from the training seeds
-EVAL_SAMPLER = "euler_ancestral"
 SHOWN = 16  # pairs in before_after.png
 
 
@@ -94,7 +93,7 @@ def train(options: argparse.Namespace, server: Server, out: Path) -> None:
         f"{options.images} images a round, T = {steps} steps, K = {trained} of them trained."
     )
     print(f"Evaluating the untrained model on {options.eval_images} images ...", flush=True)
-    before = evaluate(server, prompt, options.eval_images, trained_policy=False)
+    before = evaluate(server, prompt, options.eval_images, lora=None)
 
     print(f"\n{'round':>5}  {'reward':>17}  {'images':>6}  {'seconds':>7}", flush=True)
     rounds = []
@@ -109,12 +108,12 @@ def train(options: argparse.Namespace, server: Server, out: Path) -> None:
     print(
         f"\nEvaluating the trained model on the same {options.eval_images} images ...", flush=True
     )
-    after = evaluate(server, prompt, options.eval_images, trained_policy=True)
+    saved = sorted((server.base / "output" / "loras").glob("*.safetensors"))[-1]
+    after = evaluate(server, prompt, options.eval_images, lora=saved.name)
 
     differences = [b - a for a, b in zip(before.rewards, after.rewards, strict=True)]
     gain = {**moments(differences), "n": len(differences)}
-    saved = sorted((server.base / "output" / "loras").glob("*.safetensors"))
-    shutil.copyfile(saved[-1], out / "lora.safetensors")
+    shutil.copyfile(saved, out / "lora.safetensors")
     results = {
         "rounds": rounds,
         "eval_before": before.summary(),
@@ -132,7 +131,6 @@ def train(options: argparse.Namespace, server: Server, out: Path) -> None:
                 if not isinstance(v, list)
             },
             "evaluation": {
-                "sampler": EVAL_SAMPLER,
                 "steps": steps,
                 "cfg": sampler["cfg"],
                 "scheduler": sampler["scheduler"],
@@ -181,16 +179,17 @@ def one_round(server: Server, prompt: Prompt, number: int, save: bool) -> dict[s
     }
 
 
-def evaluate(server: Server, prompt: Prompt, count: int, trained_policy: bool) -> Evaluation:
-    """Reward of a fixed set of images under the stock KSampler, without or with the LoRA."""
+def evaluate(server: Server, prompt: Prompt, count: int, lora: str | None) -> Evaluation:
+    """Reward of a fixed set of images, without a LoRA or with a file from the loras folder.
+
+    Sampled outside any run, so that x_T and the noise of every step depend on the seed alone.
+    """
     sampler = prompt[find(prompt, "PXPO_DDIMLogProbSampler")]["inputs"]
-    run_node = find(prompt, "PXPO_Run")
     reward_node = find(prompt, "PXPO_PixelReward")
-    policy = [run_node, 0] if trained_policy else prompt[run_node]["inputs"]["model"]
-    needed = ancestors(prompt, [policy[0], sampler["positive"][0], sampler["negative"][0]])
+    base = prompt[find(prompt, "PXPO_Run")]["inputs"]["model"]
     decode = prompt[prompt[reward_node]["inputs"]["image"][0]]
     vae = decode["inputs"]["vae"]
-    needed |= ancestors(prompt, [vae[0]])
+    needed = ancestors(prompt, [base[0], sampler["positive"][0], sampler["negative"][0], vae[0]])
     rewards: list[float] = []
     pictures: list[Image.Image] = []
     for index, first in enumerate(range(0, count, EVAL_BATCH)):
@@ -198,19 +197,20 @@ def evaluate(server: Server, prompt: Prompt, count: int, trained_policy: bool) -
         graph: Prompt = {node_id: prompt[node_id] for node_id in needed}
         latent = prompt[sampler["latent_image"][0]]
         graph["latent"] = {**latent, "inputs": {**latent["inputs"], "batch_size": size}}
+        model = base
+        if lora is not None:
+            model = ["lora", 0]
+            graph["lora"] = {
+                "class_type": "LoraLoaderModelOnly",
+                "inputs": {"model": base, "lora_name": lora, "strength_model": 1.0},
+            }
         graph["sample"] = {
-            "class_type": "KSampler",
+            "class_type": "PXPO_DDIMLogProbSampler",
             "inputs": {
-                "model": policy,
-                "positive": sampler["positive"],
-                "negative": sampler["negative"],
+                **sampler,
+                "model": model,
                 "latent_image": ["latent", 0],
                 "seed": EVAL_SEED + index,
-                "steps": sampler["steps"],
-                "cfg": sampler["cfg"],
-                "sampler_name": EVAL_SAMPLER,
-                "scheduler": sampler["scheduler"],
-                "denoise": 1.0,
             },
         }
         graph["decode"] = {
