@@ -1,0 +1,165 @@
+"""Press, paint, press on the portrait model: one round, and the next pictures by themselves."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from host_prompts import rounds
+from paint_page import PaintPage
+from pxpo_dev.paths import REPO
+from pxpo_dev.server import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+WORKFLOW = REPO / "example_workflows" / "PXPO_Paint.json"
+OpenPage = Callable[..., PaintPage]
+
+
+def load(page: PaintPage, run: str, pictures: int = 2, steps: int = 4) -> int:
+    """The example workflow, made small; returns the paint node's id."""
+    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    by_type = {node["type"]: node for node in workflow["nodes"]}
+    by_type["PXPO_Run"]["widgets_values"][0] = run
+    by_type["EmptyLatentImage"]["widgets_values"][2] = pictures
+    by_type["PXPO_DDIMLogProbSampler"]["widgets_values"][1] = steps
+    by_type["PXPO_UpdateLoRA"]["widgets_values"][1] = 2
+    page.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    page.page.wait_for_timeout(800)
+    node = int(by_type["PXPO_PaintReward"]["id"])
+    page.centre(node)
+    return node
+
+
+def dislike_hair(page: PaintPage, pictures: int = 2) -> None:
+    """Fill from the top of the head, on every picture."""
+    page.stage().focus()
+    page.key("g")
+    for number in range(pictures):
+        box = page.stage().bounding_box()
+        page.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.2)
+        page.page.wait_for_timeout(150)
+        if number < pictures - 1:
+            page.key("ArrowRight")
+    page.saved()
+
+
+def texts(result: Any, key: str = "text") -> list[Any]:
+    return [entry for out in result.outputs.values() for entry in out.get(key, ())]
+
+
+def test_press_paint_press(open_page: OpenPage, server: Server, run_name: str) -> None:
+    page = open_page()
+    node = load(page, run_name)
+    folder = server.base / "output" / "pxpo" / run_name
+    first = page.press()
+    assert any("Nothing painted yet" in text for text in texts(first))
+    assert rounds(folder) == []
+    batch = page.value(node)["batch"]
+    dislike_hair(page)
+    # Something else in between: the host forgets the sampled batch, the sampler does not.
+    other = {"1": {"class_type": "EmptyImage", "inputs": {
+        "width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}  # fmt: skip
+    page.seen.add(server.client.run(other).prompt_id)
+    trained = page.press()
+    assert rounds(folder) == ["round_0001"]
+    assert any("Marks on 2 of 2 pictures" in text for text in texts(trained))
+    following = page.finished()
+    assert rounds(folder) == ["round_0001"]
+    assert any("Nothing painted yet" in text for text in texts(following))
+    page.page.wait_for_selector(".pxpo-stage:not(.pxpo-locked)")
+    page.page.wait_for_timeout(800)
+    assert "Round 1 has learned from your marks" in page.message()
+    assert page.value(node)["batch"] != batch
+    assert page.page.locator(".pxpo-thumb .pxpo-dislike").count() == 0
+    # Another round, without the next batch by itself.
+    page.page.get_by_label("Next batch by itself").uncheck()
+    dislike_hair(page)
+    page.press()
+    assert rounds(folder) == ["round_0001", "round_0002"]
+    page.page.wait_for_timeout(2500)
+    assert "Press Run for new pictures" in page.message()
+    assert set(server.client.get("/history")) <= page.seen
+    queue = server.client.get("/queue")
+    assert not queue["queue_running"]
+    assert not queue["queue_pending"]
+
+
+def test_strokes_wait_for_release_when_the_host_runs_by_itself(
+    open_page: OpenPage, pictures: list[str]
+) -> None:
+    page = open_page()
+    node = page.build(pictures[:1])
+    page.press()
+    page.page.evaluate("app.extensionManager.queueSettings.mode = 'instant'")
+    page.stroke(page.frame(320, 240), (60, 60), (120, 60))
+    assert "do not count yet" in page.message()
+    prompt = page.page.evaluate("app.graphToPrompt()")
+    assert prompt["output"][str(node)]["inputs"]["marks"]["marks"] == []
+    page.page.get_by_role("button", name="Use these marks").click()
+    prompt = page.page.evaluate("app.graphToPrompt()")
+    assert len(prompt["output"][str(node)]["inputs"]["marks"]["marks"]) == 1
+    assert page.page.get_by_role("button", name="Use these marks").count() == 0
+    page.page.evaluate("app.extensionManager.queueSettings.mode = 'disabled'")
+
+
+def test_two_workflow_tabs_with_the_same_node_ids(
+    open_page: OpenPage, server: Server, pictures: list[str]
+) -> None:
+    page = open_page()
+    first = page.build(pictures[:1])
+    page.press()
+    page.stroke(page.frame(320, 240), (60, 60), (120, 60))
+    page.saved()
+    value = page.value(first)
+    page.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.page.wait_for_timeout(1500)
+    second = page.build(pictures[1:2])
+    assert second == first, "the test wants equal node ids"
+    assert page.value(second)["node"] != value["node"]
+    page.press()
+    assert page.marks(second) == []
+    page.page.evaluate(
+        """() => {
+            const { workflow } = app.extensionManager;
+            const other = workflow.openWorkflows.find((w) => w !== workflow.activeWorkflow
+                && w.changeTracker?.activeState?.nodes?.some((n) => n.type === 'PXPO_PaintReward'));
+            return app.loadGraphData(other.changeTracker.activeState, true, true, other);
+        }"""
+    )
+    page.page.wait_for_selector(".pxpo-thumb .pxpo-dislike", timeout=20_000)
+    assert page.value(first) == value
+
+
+def test_in_a_subgraph(open_page: OpenPage, pictures: list[str]) -> None:
+    page = open_page()
+    node = page.build(pictures[:1])
+    page.press()
+    page.stroke(page.frame(320, 240), (60, 60), (120, 60))
+    page.saved()
+    marks = page.marks(node)
+    page.page.evaluate(
+        """id => {
+            const node = app.graph.getNodeById(id);
+            const { subgraph } = app.graph.convertToSubgraph(new Set([node]));
+            app.canvas.setGraph(subgraph);
+        }""",
+        node,
+    )
+    page.page.wait_for_timeout(1500)
+    inside = page.page.evaluate(
+        """() => {
+            const inner = [...app.graph.subgraphs.values()][0].nodes;
+            const paint = inner.find((n) => n.type === 'PXPO_PaintReward');
+            return paint.widgets.find((w) => w.name === 'marks').value;
+        }"""
+    )
+    assert [mark["map"] for mark in inside["marks"]] == marks
+    found = page.painted(page.press())
+    assert found[60, 90] == -255
+    time.sleep(0.5)
+    page.page.wait_for_selector(".pxpo-thumb .pxpo-dislike", timeout=10_000)
