@@ -9,11 +9,14 @@ from .errors import (
     RunWriteError,
     StaleRolloutError,
 )
+from .going_back import Branch, GoneBack, check_token
 from .manifest import Manifest, RoundInfo
 from .names import run_directory, validate_run_name
 from .store import RoundRecord, RunHead, RunStore
 
 __all__ = [
+    "Branch",
+    "GoneBack",
     "Manifest",
     "RoundInfo",
     "RoundRecord",
@@ -26,6 +29,7 @@ __all__ = [
     "RunStore",
     "RunWriteError",
     "StaleRolloutError",
+    "check_token",
     "run_directory",
     "validate_run_name",
 ]

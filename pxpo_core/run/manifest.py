@@ -1,4 +1,4 @@
-"""The two small JSON documents of a run: manifest.json and each round's round.json."""
+"""The small JSON documents of a run: manifest.json, round.json, and the journal of a going back."""
 
 import re
 from collections.abc import Mapping
@@ -12,15 +12,21 @@ from .files import is_number, parse_json
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 ROUND_NAME = "round.json"
+JOURNAL_NAME = ".going-back.json"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FILE = re.compile(r"[a-z]+(_\d{2,6})?\.(safetensors|json|png|jpg)", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What stays the same over a run. base: fingerprint of the model; lora: LoRAConfig fields."""
+    """What stays the same over a run.
+
+    base: fingerprint of the model. lora: LoRAConfig fields. parent: name, uuid and round of the run
+    this one is a copy of, or None.
+    """
 
     uuid: str
     name: str
@@ -28,6 +34,7 @@ class Manifest:
     lora: Mapping[str, Any]
     created: str
     schema: int = SCHEMA
+    parent: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -35,8 +42,7 @@ class Manifest:
     @classmethod
     def parse(cls, data: bytes, path: Path) -> "Manifest":
         """Raises RunDamagedError naming the file and the field."""
-        values = _checked(data, path, _MANIFEST_FIELDS)
-        return cls(**values)
+        return cls(**_checked(data, path, _MANIFEST_FIELDS, {"parent": _is_parent}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,10 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class RoundInfo:
-    """What round.json says: who this round is, what it follows, and what belongs to it."""
+    """What round.json says: who this round is, what it follows, and what belongs to it.
+
+    thinned: its optimizer state was removed to save space.
+    """
 
     id: str
     run: str
@@ -60,6 +69,7 @@ class RoundInfo:
     reward_scale: float
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     schema: int = SCHEMA
+    thinned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,7 +77,7 @@ class RoundInfo:
     @classmethod
     def parse(cls, data: bytes, path: Path) -> "RoundInfo":
         """Raises RunDamagedError naming the file and the field."""
-        values = _checked(data, path, _ROUND_FIELDS)
+        values = _checked(data, path, _ROUND_FIELDS, {"thinned": lambda v: isinstance(v, bool)})
         files = {}
         for name, entry in values["files"].items():
             good = (
@@ -81,6 +91,30 @@ class RoundInfo:
                 raise RunDamagedError(f"{path}: the entry for {name!r:.80} is not valid.")
             files[name] = FileEntry(entry["bytes"], entry["sha256"])
         return cls(**{**values, "files": files})
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A going back that was decided: the rounds after `to` belong into the branch."""
+
+    run: str
+    to: int
+    branch: int
+    token: str
+    schema: int = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> "Journal":
+        """Raises RunDamagedError naming the file and the field."""
+        return cls(**_checked(data, path, _JOURNAL_FIELDS, {}))
+
+
+def is_token(value: object) -> bool:
+    """Whether a value can name a command that is carried out once."""
+    return _matches(_TOKEN, value)
 
 
 def _is_count(value: object) -> bool:
@@ -116,7 +150,28 @@ _ROUND_FIELDS = {
 }
 
 
-def _checked(data: bytes, path: Path, rules: Mapping[str, Any]) -> dict[str, Any]:
+_JOURNAL_FIELDS = {
+    "schema": _is_count,
+    "run": lambda v: _matches(_ID, v),
+    "to": _is_count,
+    "branch": lambda v: _is_count(v) and 1 <= v <= 9999,
+    "token": is_token,
+}
+
+
+def _is_parent(value: object) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and set(value) == {"name", "uuid", "round"}
+        and _is_text(value["name"])
+        and _matches(_ID, value["uuid"])
+        and _is_count(value["round"])
+    )
+
+
+def _checked(
+    data: bytes, path: Path, rules: Mapping[str, Any], optional: Mapping[str, Any]
+) -> dict[str, Any]:
     values = parse_json(data, path)
     schema = values.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
@@ -124,9 +179,10 @@ def _checked(data: bytes, path: Path, rules: Mapping[str, Any]) -> dict[str, Any
             f"{path} was written by a newer version of PXPO (format {schema}, this one reads "
             f"{SCHEMA}). Update the PXPO node pack."
         )
-    for name, rule in rules.items():
+    wanted = {**rules, **{name: rule for name, rule in optional.items() if name in values}}
+    for name, rule in wanted.items():
         if name not in values:
             raise RunDamagedError(f"{path}: the field {name} is missing.")
         if not rule(values[name]):
             raise RunDamagedError(f"{path}: the field {name} is not valid ({values[name]!r:.80}).")
-    return {name: values[name] for name in rules}
+    return {name: values[name] for name in wanted}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import files
 from .errors import RunDamagedError
-from .manifest import MANIFEST_NAME, ROUND_NAME, Manifest, RoundInfo
+from .manifest import JOURNAL_NAME, MANIFEST_NAME, ROUND_NAME, Journal, Manifest, RoundInfo
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +18,10 @@ OPTIMIZER_NAME = "optimizer.safetensors"
 STATE_NAME = "state.json"
 METRICS_NAME = "metrics.json"
 SETTINGS_NAME = "settings.json"
+MEMORY_NAME = "memory.safetensors"
 NEEDED = (LORA_NAME, OPTIMIZER_NAME, STATE_NAME, METRICS_NAME, SETTINGS_NAME)
 """Files a round cannot do without; its pictures may be deleted to save space."""
+BRANCHES_NAME = "branches"
 
 _ROUND = re.compile(r"round_(\d{4})", re.ASCII)
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}", re.ASCII)
@@ -37,8 +39,26 @@ def read_manifest(folder: Path) -> Manifest | None:
     return None
 
 
+def read_journal(folder: Path) -> Journal | None:
+    """The going back that was decided and not finished, if any."""
+    path = folder / JOURNAL_NAME
+    if not os.path.lexists(path):
+        return None
+    try:
+        return Journal.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
+    except RunDamagedError as error:
+        raise RunDamagedError(f"{error} Delete it to keep the rounds that are there.") from None
+
+
 def round_numbers(folder: Path) -> list[int]:
-    """Numbers of the round folders, sorted."""
+    """Numbers of the run's round folders, sorted; not those that are on their way to a branch."""
+    journal = read_journal(folder)
+    top = MAX_ROUNDS if journal is None else journal.to
+    return [number for number in round_folders(folder) if number <= top]
+
+
+def round_folders(folder: Path) -> list[int]:
+    """Numbers of all folders named like rounds, sorted."""
     matches = (_ROUND.fullmatch(entry) for entry in os.listdir(folder))
     return sorted(int(match[1]) for match in matches if match)
 
@@ -47,10 +67,18 @@ def round_folder(folder: Path, number: int) -> Path:
     return folder / f"round_{number:04d}"
 
 
-def read_chain(folder: Path, manifest: Manifest) -> list[RoundInfo]:
-    """Every round's round.json, checked: contiguous from 1, linked, of this run, files present."""
+def needed_files(info: RoundInfo) -> tuple[str, ...]:
+    """Files this round cannot do without."""
+    needed = tuple(name for name in NEEDED if not (info.thinned and name == OPTIMIZER_NAME))
+    return (*needed, MEMORY_NAME) if MEMORY_NAME in info.files else needed
+
+
+def read_chain(folder: Path, manifest: Manifest, last: int = MAX_ROUNDS) -> list[RoundInfo]:
+    """Every round up to `last`, checked: contiguous from 1, linked, of this run, files present."""
     rounds: list[RoundInfo] = []
     for position, number in enumerate(round_numbers(folder), start=1):
+        if number > last:
+            break
         if number != position:
             missing = round_folder(folder, position).name
             raise RunDamagedError(
@@ -62,12 +90,22 @@ def read_chain(folder: Path, manifest: Manifest) -> list[RoundInfo]:
         previous = rounds[-1].id if rounds else None
         if (info.round, info.run, info.previous) != (number, manifest.uuid, previous):
             raise damaged(path, "it does not belong to the rounds before it")
-        for file in NEEDED:
-            entry = info.files.get(file)
-            if entry is None or files.plain_size(path / file) != entry.bytes:
+        if _incomplete(path, info):
+            info = read_info(path)  # a writer may have thinned it just now
+            file = _incomplete(path, info)
+            if file:
                 raise damaged(path, f"{file} is missing or has the wrong size")
         rounds.append(info)
     return rounds
+
+
+def _incomplete(folder: Path, info: RoundInfo) -> str | None:
+    """The first needed file that is not as round.json says."""
+    for file in needed_files(info):
+        entry = info.files.get(file)
+        if entry is None or files.plain_size(folder / file) != entry.bytes:
+            return file
+    return None
 
 
 def read_info(folder: Path) -> RoundInfo:
@@ -100,10 +138,15 @@ def damaged(folder: Path, what: str) -> RunDamagedError:
     )
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder is one that a writer has not finished."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what writers that died left behind; the lock is held, so none of it is alive."""
     for entry in os.listdir(folder):
-        if _TEMPORARY.fullmatch(entry):
+        if is_temporary(entry):
             remove_temporary(folder / entry)
 
 
@@ -114,7 +157,7 @@ def remove_temporary(path: Path) -> None:
             path.unlink()
         elif path.is_dir():
             for entry in os.listdir(path):
-                if entry in (*NEEDED, ROUND_NAME) or _OUR_FILE.fullmatch(entry):
+                if entry in (*NEEDED, MEMORY_NAME, ROUND_NAME) or _OUR_FILE.fullmatch(entry):
                     (path / entry).unlink()
             path.rmdir()
     except OSError as error:

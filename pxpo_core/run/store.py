@@ -1,17 +1,17 @@
 """Runs on disk: <root>/<run>/manifest.json and round_0001, round_0002, ...
 
 The folders are the truth: the head is the last of the contiguous rounds, so deleting round_0005
-goes back to round 4. A round appears by one rename, or not at all.
+goes back to round 4. A round appears by one rename, or not at all. Readers take no lock.
 """
 
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,33 +26,52 @@ from .errors import (
     RunWriteError,
     StaleRolloutError,
 )
+from .fork import chain_of, copy_run, remove_copy
+from .going_back import (
+    Branch,
+    GoneBack,
+    branch_folder,
+    branch_rounds,
+    branches,
+    check_token,
+    finish,
+    go_back,
+)
 from .lock import writer_lock
 from .manifest import MANIFEST_NAME, ROUND_NAME, FileEntry, Manifest, RoundInfo
 from .names import run_directory
 from .reading import (
     LORA_NAME,
     MAX_ROUNDS,
+    MEMORY_NAME,
     METRICS_NAME,
-    NEEDED,
     OPTIMIZER_NAME,
     SETTINGS_NAME,
     STATE_NAME,
     checked_bytes,
     damaged,
+    is_temporary,
+    needed_files,
     read_chain,
     read_info,
     read_manifest,
     remove_leftovers,
     remove_temporary,
     round_folder,
+    round_folders,
     round_numbers,
 )
+from .thinning import thin
 
 logger = logging.getLogger(__name__)
 
 PICTURE_SIZE = 128
 LOCK_TIMEOUT = 30.0
 MAX_THUMBNAIL_BYTES = 1024 * 1024
+KEEP_LAST = 20
+READ_ATTEMPTS = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,8 @@ class RoundRecord:
     """What one finished round hands to the store.
 
     base: fingerprint of the model the run trains. reward_maps: [B, H, W] signed.
-    thumbnails: [n, h, w, 3] uint8. state, metrics, settings: JSON objects without NaN.
+    thumbnails: [n, h, w, 3] uint8. state, metrics, settings: JSON objects without NaN. memory:
+    small tensors that stay when the optimizer's are removed to save space.
     """
 
     policy: Policy
@@ -71,13 +91,15 @@ class RoundRecord:
     state: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunHead:
     """A run as it stands. round 0: nothing trained yet, and policy and manifest may be None.
 
-    round_id changes whenever a round is made again, even if its number is the same.
+    round_id changes whenever a round is made again, even if its number is the same. thinned: the
+    optimizer's state was removed to save space, and training goes on with a fresh one.
     """
 
     name: str
@@ -88,14 +110,25 @@ class RunHead:
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
     manifest: Manifest | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    thinned: bool = False
 
 
 class RunStore:
-    """All runs below one folder. Holds no state: every call reads the disk."""
+    """All runs below one folder. Holds no state: every call reads the disk.
 
-    def __init__(self, root: Path | str, lock_timeout: float = LOCK_TIMEOUT) -> None:
+    keep_last: how many rounds keep their optimizer state and thumbnails, 0 for all.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        lock_timeout: float = LOCK_TIMEOUT,
+        keep_last: int = KEEP_LAST,
+    ) -> None:
         self.root = Path(root)
         self.lock_timeout = lock_timeout
+        self.keep_last = keep_last
 
     def head(self, name: str) -> RunHead | None:
         """The run's newest round, fully read and checked; None when there is no such run.
@@ -103,13 +136,17 @@ class RunStore:
         Raises RunNameError or RunDamagedError.
         """
         folder = run_directory(self.root, name)
-        manifest = read_manifest(folder)
-        if manifest is None:
-            return None
-        rounds = read_chain(folder, manifest)
-        if not rounds:
-            return RunHead(name, manifest.uuid, manifest=manifest)
-        return _read_head(name, manifest, folder, rounds[-1])
+
+        def read() -> RunHead | None:
+            manifest = read_manifest(folder)
+            if manifest is None:
+                return None
+            rounds = read_chain(folder, manifest)
+            if not rounds:
+                return RunHead(name, manifest.uuid, manifest=manifest)
+            return _read_head(name, manifest, folder, rounds[-1])
+
+        return _steady(folder, read)
 
     def fingerprint(self, name: str) -> str:
         """Changes whenever the run's head does, or anything in its folder is added or removed.
@@ -141,15 +178,13 @@ class RunStore:
     def history(self, name: str) -> list[dict[str, Any]]:
         """The metrics of every round, oldest first, each with its "round" number."""
         folder = run_directory(self.root, name)
-        manifest = read_manifest(folder)
-        if manifest is None:
-            return []
-        result = []
-        for info in read_chain(folder, manifest):
-            path = round_folder(folder, info.round) / METRICS_NAME
-            metrics = files.parse_json(checked_bytes(path, info), path)
-            result.append({**metrics, "round": info.round})
-        return result
+
+        def read() -> list[dict[str, Any]]:
+            manifest = read_manifest(folder)
+            chain = [] if manifest is None else read_chain(folder, manifest)
+            return [_metrics(round_folder(folder, info.round), info) for info in chain]
+
+        return _steady(folder, read)
 
     def uuid(self, name: str) -> str | None:
         """Which run has this name now; None when there is none. Cheap."""
@@ -159,21 +194,94 @@ class RunStore:
     def policy(self, name: str, round_: int) -> Policy:
         """The LoRA as it was after a round, fully checked. Raises RunError."""
         folder = run_directory(self.root, name)
-        manifest = read_manifest(folder)
-        rounds = read_chain(folder, manifest) if manifest else []
-        if manifest is None or not 1 <= round_ <= len(rounds):
-            raise RunError(f"Run {name} has no round {round_}; it has {len(rounds)} rounds.")
-        policy = _read_head(name, manifest, folder, rounds[round_ - 1]).policy
-        assert policy is not None  # a round that was read has one
-        return policy
 
-    def thumbnail(self, name: str, round_: int) -> bytes | None:
+        def read() -> Policy:
+            manifest = read_manifest(folder)
+            rounds = read_chain(folder, manifest) if manifest else []
+            if manifest is None or not 1 <= round_ <= len(rounds):
+                raise RunError(f"Run {name} has no round {round_}; it has {len(rounds)} rounds.")
+            return _read_policy(manifest, folder, rounds[round_ - 1])
+
+        return _steady(folder, read)
+
+    def thumbnail(self, name: str, round_: int, branch: int | None = None) -> bytes | None:
         """A small JPEG of the round's first picture; None when it was not kept."""
-        path = round_folder(run_directory(self.root, name), round_) / "thumb_00.jpg"
+        folder = run_directory(self.root, name)
+        where = folder if branch is None else branch_folder(folder, branch)
         try:
-            return files.read_file(path, MAX_THUMBNAIL_BYTES)
+            return files.read_file(
+                round_folder(where, round_) / "thumb_00.jpg", MAX_THUMBNAIL_BYTES
+            )
         except RunDamagedError:
             return None
+
+    def branches(self, name: str) -> list[Branch]:
+        """What was left behind by going back, oldest first."""
+        return branches(run_directory(self.root, name))
+
+    def branch_history(self, name: str, branch: int) -> list[dict[str, Any]]:
+        """The metrics of the rounds in a branch that can be read, oldest first."""
+        folder = branch_folder(run_directory(self.root, name), branch)
+        result = []
+        for number in round_folders(folder) if folder.is_dir() else ():
+            try:
+                path = round_folder(folder, number)
+                result.append(_metrics(path, read_info(path)))
+            except RunDamagedError as error:
+                logger.warning("%s", error)
+        return result
+
+    def go_back(self, name: str, round_: int, token: str) -> GoneBack:
+        """Make `round_` the newest; later rounds, damaged ones too, move into a branch.
+
+        token: names this command, which is carried out once. Raises RunError and its kinds; after
+        an error the run is as it was, or gone back.
+        """
+        check_token(token)
+        folder = run_directory(self.root, name)
+        try:
+            if not folder.is_dir():
+                raise RunError(f"There is no run named {name}.")
+            with writer_lock(folder, self.lock_timeout):
+                _settle(folder)
+                manifest = read_manifest(folder)
+                if manifest is None:
+                    raise RunError(f"Run {name} has no rounds yet.")
+                return go_back(folder, manifest, round_, token)
+        except OSError as error:
+            raise RunWriteError(
+                f"Going back in run {name} was not finished: {error}. No round is lost."
+            ) from error
+
+    def fork(
+        self, name: str, new_name: str, round_: int | None = None, branch: int | None = None
+    ) -> RunHead:
+        """Copy a run up to a round (None: the newest) as a run of its own under a new name.
+
+        branch: take the round from there. Asking for the same copy again returns it as it is now.
+        """
+        folder, target = run_directory(self.root, name), run_directory(self.root, new_name)
+        try:
+            if not folder.is_dir():
+                raise RunError(f"There is no run named {name}.")
+            with writer_lock(self.root, self.lock_timeout), writer_lock(folder, self.lock_timeout):
+                _settle(folder)
+                for entry in filter(is_temporary, os.listdir(self.root)):
+                    remove_copy(self.root / entry)
+                manifest = read_manifest(folder)
+                numbers = round_numbers(folder) if branch is None else branch_rounds(folder, branch)
+                last = max(numbers, default=0) if round_ is None else round_
+                if manifest is None or last < 1:
+                    raise RunError(f"Run {name} has no round {last} to copy.")
+                chain = chain_of(folder, manifest, last, branch)
+                if not _is_copy(target, manifest, last):
+                    temporary = self.root / f".tmp-{uuid.uuid4().hex}"
+                    copy_run(chain, manifest, target, temporary, _now())
+        except OSError as error:
+            raise RunWriteError(f"Run {name} could not be copied: {error}.") from error
+        head = self.head(new_name)
+        assert head is not None  # just made
+        return head
 
     def write_round(
         self,
@@ -196,7 +304,7 @@ class RunStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with writer_lock(folder, self.lock_timeout):
-                remove_leftovers(folder)
+                _settle(folder)
                 manifest = read_manifest(folder)
                 rounds = read_chain(folder, manifest) if manifest else []
                 newest = rounds[-1] if rounds else None
@@ -208,12 +316,55 @@ class RunStore:
                 else:
                     _check_same_run(name, manifest, record)
                 info = _write(folder, manifest, newest, record)
+                thin(folder, [*rounds, info], self.keep_last)
         except OSError as error:
             raise RunWriteError(
                 f"Round {expected_round + 1} of run {name} could not be written: {error}. The run "
                 f"still stands at round {expected_round}."
             ) from error
         return _read_head(name, manifest, folder, info)
+
+
+def _steady(folder: Path, read: Callable[[], T]) -> T:
+    """Read without a lock: what looks damaged while a writer moves rounds is read again."""
+    for _ in range(READ_ATTEMPTS):
+        before = _stamp(folder)
+        try:
+            return read()
+        except RunDamagedError:
+            if _stamp(folder) == before:
+                raise
+    return read()
+
+
+def _stamp(folder: Path) -> object:
+    try:
+        return os.stat(folder).st_mtime_ns, sorted(os.listdir(folder))
+    except OSError:
+        return None
+
+
+def _settle(folder: Path) -> None:
+    """Clear away and finish what writers that died left. The lock is held."""
+    remove_leftovers(folder)
+    finish(folder)
+
+
+def _is_copy(target: Path, source: Manifest, round_: int) -> bool:
+    """Whether `target` already is this copy; raises RunError if it is anything else."""
+    made = read_manifest(target)
+    if made is not None and made.parent == {
+        "name": source.name, "uuid": source.uuid, "round": round_
+    }:  # fmt: skip
+        return True
+    if os.path.lexists(target):
+        raise RunError(f"There already is a run named {target.name}. Use another name.")
+    return False
+
+
+def _metrics(folder: Path, info: RoundInfo) -> dict[str, Any]:
+    path = folder / METRICS_NAME
+    return {**files.parse_json(checked_bytes(path, info), path), "round": info.round}
 
 
 def _start(folder: Path, name: str, old: Manifest | None, record: RoundRecord) -> Manifest:
@@ -286,6 +437,10 @@ def _contents(
         METRICS_NAME: files.json_bytes(dict(record.metrics), "metrics"),
         SETTINGS_NAME: files.json_bytes(dict(record.settings), "settings"),
     }
+    if record.memory:
+        contents[MEMORY_NAME] = files.tensor_bytes(
+            record.memory, "What the run remembers", metadata
+        )
     _, height, width = record.reward_maps.shape
     size = shrunk_size(height, width, PICTURE_SIZE)
     for i, reward_map in enumerate(resize_mask(record.reward_maps.float().cpu(), size)):
@@ -355,25 +510,46 @@ def _check_same_run(name: str, manifest: Manifest, record: RoundRecord) -> None:
 def _read_head(name: str, manifest: Manifest, folder: Path, info: RoundInfo) -> RunHead:
     """Read and verify what training needs of one round."""
     path = round_folder(folder, info.round)
-    data = {file: checked_bytes(path / file, info) for file in NEEDED}
-    try:
-        policy = _policy(manifest, files.parse_tensors(data[LORA_NAME], path / LORA_NAME))
-        optimizer = files.parse_tensors(data[OPTIMIZER_NAME], path / OPTIMIZER_NAME)
-        state = files.parse_json(data[STATE_NAME], path / STATE_NAME)
-    except RunDamagedError as error:
-        raise damaged(path, str(error).rstrip(".")) from None
-    if policy.digest != info.policy:
-        raise damaged(path, f"{LORA_NAME} does not hold the weights {ROUND_NAME} speaks of")
+    policy = _read_policy(manifest, folder, info)
+    state = _checked_part(path, STATE_NAME, info, files.parse_json)
+    tensors: dict[str, Mapping[str, Tensor]] = {
+        file: _checked_part(path, file, info, files.parse_tensors)
+        for file in (OPTIMIZER_NAME, MEMORY_NAME)
+        if file in needed_files(info)
+    }
     return RunHead(
         name=name,
         uuid=manifest.uuid,
         round=info.round,
         round_id=info.id,
         policy=policy,
-        optimizer=optimizer,
+        optimizer=tensors.get(OPTIMIZER_NAME, {}),
         state=state,
         manifest=manifest,
+        memory=tensors.get(MEMORY_NAME, {}),
+        thinned=info.thinned,
     )
+
+
+def _read_policy(manifest: Manifest, folder: Path, info: RoundInfo) -> Policy:
+    path = round_folder(folder, info.round)
+    tensors = _checked_part(path, LORA_NAME, info, files.parse_tensors)
+    try:
+        policy = _policy(manifest, tensors)
+    except RunDamagedError as error:
+        raise damaged(path, str(error).rstrip(".")) from None
+    if policy.digest != info.policy:
+        raise damaged(path, f"{LORA_NAME} does not hold the weights {ROUND_NAME} speaks of")
+    return policy
+
+
+def _checked_part(path: Path, file: str, info: RoundInfo, parse: Callable[[bytes, Path], T]) -> T:
+    """One file of a round, exactly as it was written, and parsed."""
+    data = checked_bytes(path / file, info)
+    try:
+        return parse(data, path / file)
+    except RunDamagedError as error:
+        raise damaged(path, str(error).rstrip(".")) from None
 
 
 def _policy(manifest: Manifest, tensors: dict[str, Tensor]) -> Policy:

@@ -28,6 +28,7 @@ from pxpo_core.run import (
 )
 from pxpo_core.run import store as store_module
 from pxpo_core.run.lock import writer_lock
+from pxpo_core.run.reading import NEEDED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -323,7 +324,7 @@ DAMAGES = [damage_truncate, damage_flip, damage_delete, damage_empty, damage_lin
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", [*store_module.NEEDED, "round.json"])
+@pytest.mark.parametrize("file", [*NEEDED, "round.json"])
 def test_a_damaged_head_is_a_clear_error_and_never_repaired(store, train, record, file, damage):
     train("hair", 3)
     uuid = store.head("hair").uuid
@@ -605,7 +606,7 @@ def test_a_thousand_rounds_stay_quick(store, train, monkeypatch):
     for number in range(2, 301):
         target = folder / f"round_{number:04d}"
         target.mkdir()
-        for file in store_module.NEEDED:
+        for file in NEEDED:
             os.link(folder / "round_0001" / file, target / file)
         info = {**info, "previous": info["id"], "id": f"{number:032x}", "round": number}
         (target / "round.json").write_text(json.dumps(info))
