@@ -23,7 +23,7 @@ from .unet_names import UNetNames
 MAX_FILE_BYTES = 8 * 1024**3
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
-_TEXT_ENCODER = ("lora_te", "text_encoder", "text_encoders.", "lora_te1_", "lora_te2_")
+_TEXT_ENCODER = ("lora_te", "text_encoder")
 _PARTS = {**dict.fromkeys(DOWN, "down"), **dict.fromkeys(UP, "up"), ALPHA: "alpha"}
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..lora import Policy
+from ..run.errors import RunWriteError
 from ..run.files import check_free_space, sync_folder, write_durably
 from .errors import LoRAFileError
 from .keys import ALPHA, KeyFormat, file_tensors
@@ -54,7 +55,10 @@ def save_lora(
         FORMAT_KEY: key_format,
         DTYPE_KEY: dtype_name(dtype),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoRAFileError(f"{folder} could not be made: {error}.") from error
     encoder: _Encoder | None = None
     for number in range(1, MAX_COPIES + 1):
         name = stem if number == 1 else f"{stem}_{number}"
@@ -104,7 +108,10 @@ class _Encoder:
 
 def _create(path: Path, data: bytes) -> bool:
     """Write a whole new file; False when another one got the name first."""
-    check_free_space(path.parent, len(data))
+    try:
+        check_free_space(path.parent, len(data))
+    except RunWriteError as error:
+        raise LoRAFileError(str(error).replace("this round", "this LoRA")) from None
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         write_durably(temporary, data)
