@@ -8,6 +8,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -163,6 +164,18 @@ def test_nothing_is_left_when_the_disk_refuses(
     with pytest.raises(LoRAFileError, match="No space left"):
         save(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_or_a_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(LoRAFileError, match="could not be made"):
+        save(tmp_path / "file" / "loras")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(LoRAFileError, match="this LoRA needs"):
+        save(tmp_path / "loras")
+    assert list((tmp_path / "loras").iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
