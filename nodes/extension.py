@@ -4,7 +4,9 @@ from comfy_api.latest import ComfyExtension, io
 
 from .before_after import BeforeAfter
 from .combine_rewards import CombineRewards
+from .copy_run import CopyRun
 from .ddim_logprob_sampler import DDIMLogProbSampler
+from .go_back import GoBack
 from .load_toy_faces import LoadToyFaces
 from .paint_reward import PaintReward
 from .pixel_reward import PixelRewardNode
@@ -24,5 +26,7 @@ class PXPOExtension(ComfyExtension):
             UpdateLoRA,
             SaveLoRA,
             BeforeAfter,
+            GoBack,
+            CopyRun,
             LoadToyFaces,
         ]

@@ -1,5 +1,8 @@
 """PXPO Training Run: puts the newest LoRA of a named run on the model."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..pxpo_core.backends.comfy.host_model import fingerprint
@@ -8,6 +11,9 @@ from ..pxpo_core.lora import MAX_RANK, TARGETS, LoRAConfig, check_fits, new_poli
 from ..pxpo_core.run import RunError, RunHead, validate_run_name
 from .runs import run_store
 from .types import CATEGORY, advanced
+
+SHOWN = ("round", "reward_mean", "reward_sd", "images")
+"""What the history says of a round."""
 
 
 class TrainingRun(io.ComfyNode):
@@ -99,7 +105,9 @@ class TrainingRun(io.ComfyNode):
         policy_model = attach_policy(
             model, policy, RunIdentity(run_name, head.uuid, head.round), base
         )
-        return io.NodeOutput(policy_model, ui={"text": [_status(run_name, head.round)]})
+        return io.NodeOutput(
+            policy_model, ui={"text": [_status(head)], "pxpo_run": [_history(head)]}
+        )
 
 
 def _check_config(run_name: str, config: LoRAConfig) -> None:
@@ -115,7 +123,32 @@ def _check_config(run_name: str, config: LoRAConfig) -> None:
             )
 
 
-def _status(run_name: str, round_: int) -> str:
-    if round_ == 0:
-        return f"Run {run_name}: nothing learned yet. This press makes round 1."
-    return f"Run {run_name}: round {round_} finished. This press makes round {round_ + 1}."
+def _status(head: RunHead) -> str:
+    if head.round == 0:
+        return f"Run {head.name}: nothing learned yet. This press makes round 1."
+    text = f"Run {head.name}: round {head.round} finished. This press makes round {head.round + 1}."
+    if head.thinned:
+        text += " The optimizer's state of this round was removed to save space: it starts afresh."
+    return text
+
+
+def _history(head: RunHead) -> dict[str, Any]:
+    """What the node's strip shows: rounds and branches. Pictures are in the run's folder."""
+    store = run_store()
+    return {
+        "run": head.name,
+        "uuid": head.uuid,
+        "round": head.round,
+        "history": [_shown(entry) for entry in store.history(head.name)],
+        "branches": [
+            {
+                "branch": branch.number,
+                "history": [_shown(e) for e in store.branch_history(head.name, branch.number)],
+            }
+            for branch in store.branches(head.name)
+        ],
+    }
+
+
+def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: entry[key] for key in SHOWN if key in entry}

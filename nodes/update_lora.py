@@ -16,7 +16,7 @@ from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.round import RewardMemory, round_advantages
 from ..pxpo_core.run import RoundRecord, RunHead, StaleRolloutError
 from ..pxpo_core.update import UpdateConfig
-from .progress import Progress
+from .progress import Progress, say
 from .runs import run_store
 from .types import CATEGORY, Reward, advanced
 from .types import Rollout as RolloutType
@@ -130,6 +130,7 @@ class UpdateLoRA(io.ComfyNode):
         micro_batch: list[int],
         vae: list[Any] | None = None,
     ) -> io.NodeOutput:
+        node_id = cls.hidden.unique_id
         radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
         config = UpdateConfig(
             learning_rate=learning_rate[0],
@@ -148,18 +149,19 @@ class UpdateLoRA(io.ComfyNode):
         painted = all(r.painted for r in reward)
         if not any(r.marked for r in reward):
             why = "Nothing painted yet." if painted else "No pixel is marked."
-            return _nothing_learned(rollout[0], head, why)
+            return _nothing_learned(node_id, rollout[0], head, why)
         size = tuple(rollout[0].trajectory.x_0.shape[-2:])
-        memory = RewardMemory.load(head.state, head.optimizer, reward[0].painted)
+        memory = RewardMemory.load(head.state, head.memory, reward[0].painted)
         advantages, memory = round_advantages(reward, size, memory, radius)
         if all(advantage.is_zero for advantage in advantages):
             return _nothing_learned(
+                node_id,
                 rollout[0],
                 head,
                 "Every picture got the same reward everywhere: there is nothing to prefer.",
             )
         start = time.monotonic()
-        progress = Progress(cls.hidden.unique_id, "Training", 1)
+        progress = Progress(node_id, "Training", 1)
         result = train_round(
             rollout, advantages, policy, head.optimizer, config, head.round + 1, progress
         )
@@ -178,15 +180,17 @@ class UpdateLoRA(io.ComfyNode):
             "learning_rate": result.learning_rate,
             "trained_steps": list(result.trained_steps),
             "sampling_steps": len(rollout[0].trajectory.sigmas) - 1,
+            "micro_batch": result.micro_batch,
         }
-        state, kept = memory.add_to(head.state, head.optimizer)
+        state, kept = memory.add_to(head.state, head.memory)
         head = store.write_round(
             run.name,
             run.uuid,
             run.round,
             RoundRecord(
                 policy=result.policy,
-                optimizer={**result.optimizer, **kept},
+                optimizer=result.optimizer,
+                memory=kept,
                 base=rollout[0].base,
                 reward_maps=torch.cat([r.map for r in reward]),
                 thumbnails=torch.cat([r.pictures for r in reward])[:THUMBNAILS],
@@ -198,12 +202,14 @@ class UpdateLoRA(io.ComfyNode):
         )
         history = store.history(run.name)
         return _outputs(
+            node_id,
             rollout[0],
             head,
             history,
             # The paint widget asks for the next pictures when its marks have been learned from.
             {"run": run.name, "round": head.round, "trained": True, "painted": painted, **metrics},
-            _success_text(head, summary, [entry["reward_mean"] for entry in history]),
+            _success_text(head, summary, [entry["reward_mean"] for entry in history])
+            + _memory_text(config.micro_batch, result.micro_batch),
         )
 
 
@@ -286,19 +292,23 @@ def _settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _nothing_learned(rollout: Rollout, head: RunHead, why: str) -> io.NodeOutput:
+def _nothing_learned(
+    node_id: str | None, rollout: Rollout, head: RunHead, why: str
+) -> io.NodeOutput:
     text = f"{why} No round was made; run {head.name} stays at round {head.round}."
     history = run_store().history(head.name)
-    return _outputs(rollout, head, history, {"run": head.name, "round": head.round}, text)
+    return _outputs(node_id, rollout, head, history, {"run": head.name, "round": head.round}, text)
 
 
 def _outputs(
+    node_id: str | None,
     rollout: Rollout,
     head: RunHead,
     history: Sequence[dict[str, Any]],
     numbers: dict[str, Any],
     text: str,
 ) -> io.NodeOutput:
+    say(node_id, text)
     policy = head.policy or rollout.policy
     assert policy is not None  # checked before any work
     identity = RunIdentity(head.name, head.uuid, head.round)
@@ -325,8 +335,18 @@ def _loss_map(history: Sequence[float]) -> dict[str, list[float]]:
     """Minus the mean reward of every round; the host's plot needs two different values."""
     losses = [-value for value in history] or [0.0]
     if len(set(losses)) < 2:
-        losses.append(losses[-1] + 1e-6 * max(1.0, abs(losses[-1])))
+        losses.append(losses[-1] - 1e-6 * max(1.0, abs(losses[-1])))
     return {"loss": losses}
+
+
+def _memory_text(wanted: int, used: int) -> str:
+    """Said when memory ran out on the way."""
+    if used >= wanted:
+        return ""
+    return (
+        f" Memory ran out on the way, so only {used} at once were trained: set micro_batch to "
+        f"{used} to save the time of trying."
+    )
 
 
 def _success_text(head: RunHead, summary: RewardSummary, history: Sequence[float]) -> str:

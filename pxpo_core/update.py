@@ -83,6 +83,7 @@ class UpdateResult:
     """The new weights, the optimizer's state, and numbers for people.
 
     grad_norm: before clipping, of the last step. kl: anchor KL per element, 0 without an anchor.
+    micro_batch: of the settings the update was made with.
     """
 
     policy: Policy
@@ -91,6 +92,7 @@ class UpdateResult:
     kl: float
     trained_steps: tuple[int, ...]
     learning_rate: float
+    micro_batch: int
 
 
 class NonFiniteUpdateError(ArithmeticError):
@@ -151,6 +153,7 @@ def update_policy(
         kl=kl,
         trained_steps=tuple(sorted({step for steps in chosen for step in steps})),
         learning_rate=learning_rate,
+        micro_batch=config.micro_batch,
     )
 
 

@@ -1,8 +1,11 @@
-"""One round's update on ComfyUI MODELs."""
+"""One round's update on ComfyUI MODELs, with smaller steps when memory runs out."""
 
+import gc
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -11,6 +14,12 @@ from ...lora import LoRALayers, Policy
 from ...update import Experience, Progress, UpdateConfig, UpdateResult, update_policy
 from .rollout import Rollout
 from .session import ReplaySession
+
+logger = logging.getLogger(__name__)
+
+
+class UpdateMemoryError(RuntimeError):
+    """The update does not fit into memory, not even one picture at a time."""
 
 
 def train_round(
@@ -23,6 +32,56 @@ def train_round(
     progress: Progress | None = None,
 ) -> UpdateResult:
     """Replay the rollouts with gradients and train their common policy.
+
+    When memory runs out, starts again with half as many pictures at once; the result says how many
+    it were. Raises UpdateMemoryError when one picture is too much.
+    """
+    largest = max(rollout.trajectory.batch for rollout in rollouts)
+    while True:
+        try:
+            return _train(rollouts, advantages, policy, optimizer, config, seed, progress)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+        # Outside the except block: the error holds on to the tensors of the failed attempt.
+        gc.collect()
+        comfy.model_management.soft_empty_cache()
+        tried = min(config.micro_batch, largest)
+        if tried == 1:
+            raise UpdateMemoryError(
+                "Memory ran out while training one picture at a time; the run is as it was. These "
+                "settings help: smaller pictures (width and height of the latent), cfg 1 in the "
+                'DDIM LogProb Sampler (half the memory), and target_modules "attention" in a new '
+                "PXPO Training Run."
+            )
+        config = replace(config, micro_batch=tried // 2)
+        logger.warning(
+            "Memory ran out while training %d pictures at once; trying %d.",
+            tried,
+            config.micro_batch,
+        )
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out. Only CUDA has an exception of its own for it."""
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.cuda.OutOfMemoryError)
+        or "out of memory" in text
+        or "defaultcpuallocator" in text
+    )
+
+
+def _train(
+    rollouts: Sequence[Rollout],
+    advantages: Sequence[Advantage],
+    policy: Policy,
+    optimizer: Mapping[str, Tensor],
+    config: UpdateConfig,
+    seed: int,
+    progress: Progress | None,
+) -> UpdateResult:
+    """One attempt, from fresh layers on.
 
     Callable from a node, where everything runs in inference mode: what is trained or saved for
     backward is copied out of it first.
