@@ -130,6 +130,17 @@ test("maps keep their values through bytes, and inverting twice changes nothing"
   assert.equal(SignedMap.fromBytes(1, 1, Uint8Array.of(0)).data[0], -127);
 });
 
+test("maps that differ in size or in one pixel have different names", () => {
+  const name = (map) => map.digestInput().join();
+  const map = new SignedMap(4, 2);
+  const first = name(map);
+  assert.notEqual(first, name(new SignedMap(2, 4)));
+  map.data[5] = 1;
+  assert.notEqual(first, name(map));
+  map.data[5] = 0;
+  assert.equal(first, name(map));
+});
+
 test("like and dislike differ in pattern, not only in colour", () => {
   const map = new SignedMap(32, 32);
   const pattern = makePattern(8);

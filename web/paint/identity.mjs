@@ -24,7 +24,7 @@ const PRIMES = (() => {
 })();
 const fraction = (x) => Math.floor((x - Math.floor(x)) * 2 ** 32) >>> 0;
 const START = PRIMES.slice(0, 8).map((p) => fraction(Math.sqrt(p)));
-const ROUND = PRIMES.map((p) => fraction(Math.cbrt(p)));
+const ROUND = Int32Array.from(PRIMES, (p) => fraction(Math.cbrt(p)));
 
 /** SHA-256 as in FIPS 180-4. @param {Uint8Array} bytes @returns {Uint8Array} 32 bytes */
 export function sha256(bytes) {
@@ -35,7 +35,7 @@ export function sha256(bytes) {
   view.setUint32(padded.length - 8, Math.floor(bytes.length / 2 ** 29));
   view.setUint32(padded.length - 4, (bytes.length << 3) >>> 0);
   const state = Uint32Array.from(START);
-  const w = new Uint32Array(64);
+  const w = new Int32Array(64);
   const turn = (x, n) => (x >>> n) | (x << (32 - n));
   for (let block = 0; block < padded.length; block += 64) {
     for (let i = 0; i < 16; i++) w[i] = view.getUint32(block + i * 4);
@@ -44,13 +44,20 @@ export function sha256(bytes) {
       const s1 = turn(w[i - 2], 17) ^ turn(w[i - 2], 19) ^ (w[i - 2] >>> 10);
       w[i] = w[i - 16] + s0 + w[i - 7] + s1;
     }
-    let [a, b, c, d, e, f, g, h] = state;
+    let [a, b, c, d, e, f, g, h] = Int32Array.from(state);
     for (let i = 0; i < 64; i++) {
       const s1 = turn(e, 6) ^ turn(e, 11) ^ turn(e, 25);
       const t1 = (h + s1 + ((e & f) ^ (~e & g)) + ROUND[i] + w[i]) | 0;
       const s0 = turn(a, 2) ^ turn(a, 13) ^ turn(a, 22);
       const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
-      [h, g, f, e, d, c, b, a] = [g, f, e, (d + t1) | 0, c, b, a, (t1 + t2) | 0];
+      h = g;
+      g = f;
+      f = e;
+      e = (d + t1) | 0;
+      d = c;
+      c = b;
+      b = a;
+      a = (t1 + t2) | 0;
     }
     [a, b, c, d, e, f, g, h].forEach((x, i) => (state[i] += x));
   }

@@ -31,6 +31,13 @@ export class Page {
     this.map = null;
     this.history = new History(undoBytes);
     this.lastPoint = null;
+    this.counted = null;
+  }
+
+  /** Shares of the picture that are liked and disliked; counted once per change. */
+  get shares() {
+    this.counted ??= this.map?.shares() ?? { liked: 0, disliked: 0 };
+    return this.counted;
   }
 
   /** The map; made when it is first needed. */
@@ -40,7 +47,7 @@ export class Page {
   }
 
   get isBlank() {
-    return this.map === null || this.map.isBlank;
+    return this.shares.liked === 0 && this.shares.disliked === 0;
   }
 }
 
@@ -88,6 +95,7 @@ export class PaintSession extends EventTarget {
   /** What is saved or given for a page, put in place without an undo step. */
   load(page, map, { reviewed, touched }) {
     page.map = map;
+    page.counted = null;
     page.reviewed = reviewed;
     page.touched = touched;
     if (page === this.page) this.#emit("paint", null);
@@ -230,6 +238,7 @@ export class PaintSession extends EventTarget {
     const { page } = this;
     const rect = page.history[direction](page.marks);
     if (!rect) return;
+    page.counted = null;
     page.touched = true;
     this.#emit("paint", rect);
     this.#emit("finish", page);
@@ -248,6 +257,7 @@ export class PaintSession extends EventTarget {
 
   #changed(page, change) {
     page.history.push(change);
+    page.counted = null;
     page.touched = true;
     page.reviewed = true;
     this.#emit("finish", page);

@@ -31,6 +31,22 @@ export class SignedMap {
     return bytes;
   }
 
+  /**
+   * The size and the runs of equal values: as good as the bytes to tell maps apart, and short enough
+   * to hash at the end of every stroke.
+   */
+  digestInput() {
+    const { data } = this;
+    const parts = [this.width, this.height];
+    for (let start = 0; start < data.length; ) {
+      let end = start + 1;
+      while (end < data.length && data[end] === data[start]) end++;
+      parts.push(data[start], end);
+      start = end;
+    }
+    return new Uint8Array(Int32Array.from(parts).buffer);
+  }
+
   get rect() {
     return { x0: 0, y0: 0, x1: this.width, y1: this.height };
   }
@@ -86,12 +102,13 @@ export class SignedMap {
 
   /** Shares of the picture, 0 to 1, that are liked and disliked. */
   shares() {
+    const { data } = this;
     let liked = 0;
     let disliked = 0;
-    for (const value of this.data) {
-      if (value > 0) liked++;
-      else if (value < 0) disliked++;
+    for (let i = 0; i < data.length; i++) {
+      if (data[i] > 0) liked++;
+      else if (data[i] < 0) disliked++;
     }
-    return { liked: liked / this.data.length, disliked: disliked / this.data.length };
+    return { liked: liked / data.length, disliked: disliked / data.length };
   }
 }

@@ -79,6 +79,7 @@ export class PaintStorage extends EventTarget {
 
   async #uploadAll() {
     clearTimeout(this.retry);
+    await new Promise((resume) => setTimeout(resume)); // the stroke's own frame comes first
     try {
       while (this.isSaving) {
         const [name, { width, height, bytes }] = this.waiting.entries().next().value;

@@ -66,12 +66,6 @@ export class Strip {
       button.scrollIntoView?.({ block: "nearest", inline: "nearest" });
     }
     button.setAttribute("aria-current", String(current));
-    // Counting pixels on every update would be felt while painting.
-    if (page.counted !== page.history.past.at(-1) || page.countedMap !== page.map) {
-      page.counted = page.history.past.at(-1);
-      page.countedMap = page.map;
-      page.shares = page.map?.shares() ?? { liked: 0, disliked: 0 };
-    }
     const { liked, disliked } = page.shares;
     const state = [
       liked > 0 && "liked in places",

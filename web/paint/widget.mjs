@@ -217,7 +217,7 @@ export class PaintWidget {
   #keep(page) {
     if (!page.touched && page.start) return; // only looked at: the mask still counts
     const bytes = page.isBlank ? null : page.map.toBytes();
-    const map = bytes && contentName(sized(page, bytes));
+    const map = bytes && contentName(page.map.digestInput());
     this.value = withMark(this.value, {
       thumb: page.thumb, map, width: page.width, height: page.height, reviewed: page.reviewed,
       batch: this.value.batch,
@@ -290,13 +290,4 @@ function button(text, act) {
   return el(
     "button", { type: "button", class: "pxpo-button pxpo-primary", on: { click: act } }, text,
   );
-}
-
-/** A map's bytes with its size, so that maps of different shape never share a name. */
-function sized(page, bytes) {
-  const all = new Uint8Array(bytes.length + 4);
-  new DataView(all.buffer).setUint16(0, page.width);
-  new DataView(all.buffer).setUint16(2, page.height);
-  all.set(bytes, 4);
-  return all;
 }
