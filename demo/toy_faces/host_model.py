@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import comfy.latent_formats
+import comfy.model_base
 import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
@@ -52,6 +53,9 @@ class ToyModelConfig(comfy.supported_models.SD15):
     unet_extra_config: ClassVar[dict[str, Any]] = {"num_heads": -1, "num_head_channels": 32}
     latent_format = ToyLatentFormat
     supported_inference_dtypes: ClassVar[list[torch.dtype]] = [torch.float32]
+
+    def model_type(self, state_dict: Any, prefix: str = "") -> comfy.model_base.ModelType:
+        return comfy.model_base.ModelType.V_PREDICTION
 
     def __init__(self, fitted: dict[str, Any] | None = None) -> None:
         super().__init__(self.unet_config)

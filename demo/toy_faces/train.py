@@ -53,7 +53,7 @@ class Plan:
     held_out: int = 128
     vae: VAEConfig = field(default_factory=VAEConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
-    diffusion_steps: int = 1850
+    diffusion_steps: int = 2000
     threads: int = 2
 
     def scaled(self, scale: float) -> Plan:

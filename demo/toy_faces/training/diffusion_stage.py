@@ -19,7 +19,7 @@ from ..text_encoder import ToyTextModel
 from ..tokenizer import END, FIRST_UNKNOWN, MAX_LENGTH, PAD, START, UNKNOWN_BUCKETS, word_ids
 from .common import StageReport, Stopwatch, apply_step, channels_last, log, trapezoid
 from .initialise import ZERO_SUFFIXES, initialise
-from .latents_stage import LatentSet
+from .latents_stage import SPREAD, LatentSet
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,8 @@ class DiffusionConfig:
 
     `empty_prompt` is the share of empty prompts (for classifier-free guidance), `filler` the share
     of captions with one to three unknown words, which teaches the model to ignore them. An error of
-    the predicted picture weighs clamp(SNR, snr_floor, snr_cap): the cap as in arXiv 2303.09556; the
-    floor because SD's schedule ends with some signal left, off which models read the colour
-    of large areas, not off the prompt. Below the floor, `offset` standard deviations of noise
-    constant over the picture, and as much constant over 8x8 squares, drown that signal.
+    the predicted latent weighs clamp(SNR, snr_floor, snr_cap): the cap as in arXiv 2303.09556; the
+    floor so that the noisiest steps, where only the prompt tells a colour, are learned at all.
     """
 
     steps: int
@@ -43,7 +41,6 @@ class DiffusionConfig:
     filler: float = 0.1
     snr_floor: float = 0.2
     snr_cap: float = 5.0
-    offset: float = 0.1
     save_every: int = 250
 
 
@@ -56,9 +53,9 @@ class Policy(nn.Module):
         self.text = ToyTextModel({}, torch.float32, "cpu", comfy.ops.disable_weight_init)
 
     def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        """Predicted noise [B, 4, h, w] for x_t, integer times [B] and token ids [B, L]."""
-        noise: Tensor = self.unet(x, t.float(), self.text(tokens)[0])
-        return noise
+        """Predicted v [B, 4, h, w] for x_t, integer times [B] and token ids [B, L]."""
+        velocity: Tensor = self.unet(x, t.float(), self.text(tokens)[0])
+        return velocity
 
 
 def alphas_cumprod() -> Tensor:
@@ -82,13 +79,6 @@ def caption_ids(
     return ids + [PAD] * (MAX_LENGTH - len(ids))
 
 
-def coarse_noise(count: int, rng: np.random.Generator) -> Tensor:
-    """Unit noise constant over the picture plus unit noise in 8x8 squares: [B, 4, 32, 32]."""
-    whole = rng.standard_normal((count, 4, 1, 1), dtype=np.float32)
-    squares = rng.standard_normal((count, 4, 4, 4), dtype=np.float32)
-    return torch.from_numpy(whole + squares.repeat(8, axis=2).repeat(8, axis=3))
-
-
 def batch_loss(
     policy: Policy,
     data: LatentSet,
@@ -96,7 +86,7 @@ def batch_loss(
     schedule: Tensor,
     rng: np.random.Generator,
 ) -> Tensor:
-    """Weighted noise-prediction loss of one random batch."""
+    """Weighted v-prediction loss (arXiv 2202.00512) of one random batch."""
     picks = rng.integers(len(data.latents), size=config.batch)
     tokens = torch.tensor([caption_ids(data, int(i), config, rng) for i in picks])
     noise = torch.from_numpy(
@@ -107,12 +97,14 @@ def batch_loss(
         (np.arange(config.batch) + rng.random(config.batch)) * (1000 / config.batch)
     ).long()
     a = schedule[t].view(-1, 1, 1, 1)
-    snr = a / (1 - a)
-    noise = noise + config.offset * (snr < config.snr_floor) * coarse_noise(config.batch, rng)
-    x = a.sqrt() * data.latents[torch.from_numpy(picks)] + (1 - a).sqrt() * noise
+    latents = data.latents[torch.from_numpy(picks)]
+    x = a.sqrt() * latents + (1 - a).sqrt() * noise
+    velocity = a.sqrt() * noise - (1 - a).sqrt() * latents
     predicted = policy(x.to(memory_format=torch.channels_last), t, tokens)
-    weight = snr.clamp(config.snr_floor, config.snr_cap) / snr
-    return ((predicted - noise).square() * weight).mean()
+    snr = SPREAD**2 * a / (1 - a)
+    # sqrt(1 - a) times the error of v is the error of the predicted latent.
+    weight = snr.clamp(config.snr_floor, config.snr_cap) * (1 - a) / SPREAD**2
+    return ((predicted - velocity).square() * weight).mean()
 
 
 @torch.no_grad()

@@ -15,10 +15,17 @@ from .data import make_portraits
 
 BLOCK = 1024
 
+SPREAD = 0.5
+"""Standard deviation of the latents the U-Net sees.
+
+SD's schedule ends at sigma 14.6. The flat colours of these portraits would still show through that
+much noise at unit spread, and a model would read them there and not in the prompt.
+"""
+
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Latents [N, 4, 32, 32] as the U-Net sees them (unit spread) and what each portrait shows."""
+    """Latents [N, 4, 32, 32] as the U-Net sees them (spread SPREAD) and what each portrait shows."""
 
     latents: Tensor
     attributes: list[Attributes]
@@ -34,8 +41,8 @@ def encode(vae: ToyVAE, images: Tensor, batch: int = 32) -> Tensor:
 def fit_latent_format(vae: ToyVAE, images: Tensor) -> dict[str, object]:
     """Centre the latent (in the VAE's buffers) and fit scale factor and latent-to-RGB map.
 
-    Afterwards every channel has mean 0 and one common standard deviation, whose inverse is the
-    scale factor.
+    Afterwards every channel has mean 0 and one common standard deviation, which the scale factor
+    brings to SPREAD.
     The RGB map (least squares against 8x8 block means, range -1..1) is for latents after scaling.
     """
     raw = encode(vae, images)
@@ -44,13 +51,13 @@ def fit_latent_format(vae: ToyVAE, images: Tensor) -> dict[str, object]:
     log.info("latent channel std %s", [round(s, 3) for s in std.flatten().tolist()])
     vae.shift.copy_(mean)
     vae.gain.copy_(spread / std)
-    unit = ((raw - mean) / std).permute(0, 2, 3, 1).reshape(-1, 4)
+    scaled = (SPREAD * (raw - mean) / std).permute(0, 2, 3, 1).reshape(-1, 4)
     colour = F.avg_pool2d(to_signed(images), 8).permute(0, 2, 3, 1).reshape(-1, 3)
-    design = torch.cat([unit, torch.ones(len(unit), 1)], dim=1).double()
+    design = torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1).double()
     solution = torch.linalg.lstsq(design, colour.double()).solution
     factors = [[round(v, 4) for v in row] for row in solution.tolist()]
     return {
-        "scale_factor": round(1.0 / spread.item(), 5),
+        "scale_factor": round(SPREAD / spread.item(), 5),
         "latent_rgb_factors": factors[:4],
         "latent_rgb_factors_bias": factors[4],
     }
