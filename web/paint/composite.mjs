@@ -14,6 +14,9 @@ const FAINTEST = 0.16;
 const STRONGEST = 0.62;
 const PATTERN_OPACITY = 0.76;
 
+/** With fewer picture pixels to a tile, lines and dots would cover it all. */
+const SMALLEST_PERIOD = 6;
+
 /**
  * One tile of both patterns: 1 on a line or dot.
  * @param {number} period its side in picture pixels
@@ -40,7 +43,7 @@ export function makePattern(period) {
  */
 export function patternPeriod(scale) {
   const wanted = 9 / Math.max(scale, 1e-3);
-  return Math.min(64, Math.max(2, 2 ** Math.round(Math.log2(wanted))));
+  return Math.min(64, Math.max(SMALLEST_PERIOD, 2 ** Math.round(Math.log2(wanted))));
 }
 
 /**

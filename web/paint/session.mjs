@@ -61,7 +61,7 @@ export class PaintSession extends EventTarget {
     this.size = 0.08; // diameter, as a share of the picture's longest side
     this.strength = 1;
     this.hardness = 0.8;
-    this.tolerance = 0.14;
+    this.tolerance = 0.1;
     this.usePressure = true;
     this.locked = false;
     this.clipboard = null;
