@@ -11,7 +11,7 @@ import pytest
 from host_prompts import Events, Graph, rounds
 from pxpo_dev.server import Server
 
-LIMIT = 2.0  # seconds
+LIMIT = 1.0  # seconds
 
 LONG: dict[str, dict[str, dict[str, Any]]] = {
     "sampler": {"latent": {"batch_size": 8}, "sampler": {"steps": 300}},
