@@ -25,7 +25,7 @@ much noise at unit spread, and a model would read them there and not in the prom
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Latents [N, 4, 32, 32] as the U-Net sees them (spread SPREAD) and what each portrait shows."""
+    """Latents [N, 4, 32, 32] as the U-Net sees them and what each portrait shows."""
 
     latents: Tensor
     attributes: list[Attributes]
