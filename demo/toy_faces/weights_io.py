@@ -34,9 +34,8 @@ def save_weights(path: Path, module: nn.Module, facts: dict[str, Any] | None = N
         k: v.detach().to("cpu", torch.float16).contiguous() for k, v in module.state_dict().items()
     }
     partial = path.with_name(path.name + ".part")
-    header = {"format": "pt"}
-    if facts:
-        header["facts"] = json.dumps(facts, sort_keys=True)
+    # One entry only: safetensors writes several in random order, and equal runs give equal bytes.
+    header = {"facts": json.dumps(facts or {}, sort_keys=True)}
     save_file(tensors, partial, metadata=header)
     os.replace(partial, path)
 

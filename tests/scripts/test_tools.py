@@ -305,7 +305,7 @@ def test_the_demo_serves_the_example_and_ends_cleanly(
     assert client.is_up()
     assert client.get("/api/workflow_templates/pxpo/PXPO_Less_Blue.json")["nodes"]
     process.send_signal(number)
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "Stopped." in rest
     assert not client.is_up()

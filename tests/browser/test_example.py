@@ -10,22 +10,12 @@ from typing import Any
 
 import pytest
 from host_prompts import rounds
-from pxpo_dev import browser
 from pxpo_dev.comfyui import PACK
 from pxpo_dev.paths import EXAMPLE_WORKFLOW
 from pxpo_dev.server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 READY = "window.app && app.graph && app.extensionManager && app.graph.nodes.length > 0"
 # Said by ComfyUI's own page on this server, with or without this pack.
 EXPECTED_ERRORS = (
@@ -73,16 +63,6 @@ class Page:
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=browser.find(), args=list(ARGUMENTS))
-        yield running
-        running.close()
 
 
 @pytest.fixture
@@ -158,6 +138,8 @@ def test_every_press_of_run_is_a_round(server: Server, open_page: Callable[[], P
     shown = page.page.evaluate(
         "app.graph.nodes.filter(node => node.imgs?.length).map(node => node.type).sort()"
     )
+    # samplers may still show their live preview
+    shown = [kind for kind in shown if "Sampler" not in kind]
     assert shown == ["PXPO_PixelReward", "PreviewImage", "PreviewImage", "PreviewImage"]
     assert page.errors == []
 
