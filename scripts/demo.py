@@ -108,6 +108,8 @@ def stop_politely(_signal: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
+    # Programs started in the background of a script inherit an ignored SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, stop_politely)
     try:
         sys.exit(main())
