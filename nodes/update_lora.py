@@ -145,13 +145,14 @@ class UpdateLoRA(io.ComfyNode):
         store = run_store()
         head = store.head(run.name) or RunHead(run.name)
         _check_current(head, run, policy)
-        summary = summarize_rewards(torch.cat([r.map for r in reward]))
-        painted = all(r.painted for r in reward)
+        reward_maps = torch.cat([r.map for r in reward])
+        summary = summarize_rewards(reward_maps)
+        painted = reward[0].painted  # all alike, as checked
         if not any(r.marked for r in reward):
             why = "Nothing painted yet." if painted else "No pixel is marked."
             return _nothing_learned(node_id, rollout[0], head, why)
         size = tuple(rollout[0].trajectory.x_0.shape[-2:])
-        memory = RewardMemory.load(head.state, head.memory, reward[0].painted)
+        memory = RewardMemory.load(head.state, head.memory, painted)
         advantages, memory = round_advantages(reward, size, memory, radius)
         if all(advantage.is_zero for advantage in advantages):
             return _nothing_learned(
@@ -192,7 +193,7 @@ class UpdateLoRA(io.ComfyNode):
                 optimizer=result.optimizer,
                 memory=kept,
                 base=rollout[0].base,
-                reward_maps=torch.cat([r.map for r in reward]),
+                reward_maps=reward_maps,
                 thumbnails=torch.cat([r.pictures for r in reward])[:THUMBNAILS],
                 state={**state, "images_total": metrics["images_total"]},
                 metrics=metrics,
