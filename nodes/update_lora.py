@@ -10,21 +10,21 @@ from comfy_api.latest import io
 from ..pxpo_core.backends.comfy.policy_model import RunIdentity, attach_policy
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.backends.comfy.train import train_round
-from ..pxpo_core.lora import Policy
-from ..pxpo_core.metrics import RewardSummary, summarize_rewards
+from ..pxpo_core.metrics import summarize_rewards
 from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.round import RewardMemory, round_advantages
-from ..pxpo_core.run import RoundRecord, RunHead, StaleRolloutError
+from ..pxpo_core.run import RoundRecord, RunHead
 from ..pxpo_core.update import UpdateConfig
 from .progress import Progress, say
 from .runs import run_store
 from .types import CATEGORY, Reward, advanced
 from .types import Rollout as RolloutType
+from .update_checks import check_current, common_run
+from .update_report import chart, loss_map, memory_text, settings, success_text
 
 THUMBNAILS = 8
 LARGEST_RADIUS = 1024.0
 """A credit radius this large means the whole picture."""
-CHART = ("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images")
 
 
 class UpdateLoRA(io.ComfyNode):
@@ -141,10 +141,10 @@ class UpdateLoRA(io.ComfyNode):
             anchor=anchor[0],
             micro_batch=micro_batch[0],
         )
-        run, policy = _check_inputs(rollout, reward)
+        run, policy = common_run(rollout, reward)
         store = run_store()
         head = store.head(run.name) or RunHead(run.name)
-        _check_current(head, run, policy)
+        check_current(head, run, policy)
         reward_maps = torch.cat([r.map for r in reward])
         summary = summarize_rewards(reward_maps)
         painted = reward[0].painted  # all alike, as checked
@@ -197,7 +197,7 @@ class UpdateLoRA(io.ComfyNode):
                 thumbnails=torch.cat([r.pictures for r in reward])[:THUMBNAILS],
                 state={**state, "images_total": metrics["images_total"]},
                 metrics=metrics,
-                settings=_settings(config, rollout[0]),
+                settings=settings(config, rollout[0]),
             ),
             policy.digest if run.round > 0 else None,
         )
@@ -209,88 +209,9 @@ class UpdateLoRA(io.ComfyNode):
             history,
             # The paint widget asks for the next pictures when its marks have been learned from.
             {"run": run.name, "round": head.round, "trained": True, "painted": painted, **metrics},
-            _success_text(head, summary, [entry["reward_mean"] for entry in history])
-            + _memory_text(config.micro_batch, result.micro_batch),
+            success_text(head, summary, [entry["reward_mean"] for entry in history])
+            + memory_text(config.micro_batch, result.micro_batch),
         )
-
-
-def _check_inputs(
-    rollouts: Sequence[Rollout], rewards: Sequence[PixelReward]
-) -> tuple[RunIdentity, Policy]:
-    """The one run and policy all rollouts come from; raises ValueError on what cannot belong."""
-    if len(rollouts) != len(rewards):
-        raise ValueError(
-            f"Got {len(rollouts)} rollouts and {len(rewards)} rewards: connect one reward for "
-            "each rollout."
-        )
-    first = rollouts[0]
-    if first.run is None or first.policy is None:
-        raise ValueError(
-            "These pictures were sampled without a training run. Put PXPO Training Run between the "
-            "model and the DDIM LogProb Sampler."
-        )
-    for number, (rollout, reward) in enumerate(zip(rollouts, rewards, strict=True), start=1):
-        if rollout.run != first.run or rollout.base != first.base:
-            raise ValueError(
-                f"Rollout {number} comes from another model or training run than the first. "
-                "Connect rollouts of one run only."
-            )
-        if reward.painted != rewards[0].painted:
-            raise ValueError(
-                "One round cannot mix painted and automatic rewards: their strengths do not "
-                "compare. Combine them per picture with Combine Pixel Rewards instead."
-            )
-        trajectory = rollout.trajectory
-        if reward.batch != trajectory.batch:
-            raise ValueError(
-                f"The reward is for {reward.batch} pictures, the rollout has {trajectory.batch}. "
-                "Connect the reward of exactly the sampled pictures."
-            )
-        height, width = trajectory.x_0.shape[-2:]
-        if reward.map.shape[1] < height or reward.map.shape[2] < width:
-            raise ValueError(
-                f"The reward map ({reward.map.shape[2]}x{reward.map.shape[1]}) is smaller than the "
-                f"latent ({width}x{height}). Score the decoded pictures, not the latent."
-            )
-        if not trajectory.trainable:
-            raise ValueError(
-                f"Training needs eta above 0 in the DDIM LogProb Sampler, got {trajectory.eta}: "
-                "without fresh noise there is nothing to learn from."
-            )
-        if trajectory.x_0.shape[1:] != first.trajectory.x_0.shape[1:] or (
-            reward.map.shape[1:] != rewards[0].map.shape[1:]
-        ):
-            raise ValueError("All pictures of one round must have the same size.")
-    return first.run, first.policy
-
-
-def _check_current(head: RunHead, run: RunIdentity, policy: Policy) -> None:
-    """Refuse pictures of an older round before any work starts."""
-    same_run = head.uuid == run.uuid or (head.round == 0 and run.uuid is None)
-    same_policy = head.policy is None or head.policy.digest == policy.digest
-    if head.round != run.round or not same_run or not same_policy:
-        raise StaleRolloutError(
-            f"Run {run.name} is at round {head.round}, but these pictures were made by round "
-            f"{run.round} of it{'' if same_run else ', before it was replaced'}. Press Run again "
-            "to sample new pictures; your marks are kept."
-        )
-
-
-def _settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
-    """What made the round, as plain JSON."""
-    finite = config.credit_radius < float("inf")
-    return {
-        "learning_rate": config.learning_rate,
-        "train_steps": config.train_steps,
-        "steps_per_rollout": config.steps_per_rollout,
-        "step_weighting": config.step_weighting,
-        "credit_radius": config.credit_radius if finite else "infinite",
-        "anchor": config.anchor,
-        "cfg": rollout.job.cfg,
-        "seed": rollout.job.seed,
-        "eta": rollout.trajectory.eta,
-        "sigmas": list(rollout.trajectory.sigmas),
-    }
 
 
 def _nothing_learned(
@@ -317,44 +238,11 @@ def _outputs(
     return io.NodeOutput(
         model,
         policy.state_dict(),
-        _loss_map([entry["reward_mean"] for entry in history]),
-        ui={"text": [text], "pxpo_update": [{**numbers, "history": _chart(history)}]},
+        loss_map([entry["reward_mean"] for entry in history]),
+        ui={"text": [text], "pxpo_update": [{**numbers, "history": chart(history)}]},
     )
 
 
 def _marked_images(reward: PixelReward) -> int:
     """Reviewed pictures with feedback anywhere."""
     return int((reward.map.flatten(1).any(dim=1) & reward.reviewed).sum())
-
-
-def _chart(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the node's chart draws of every round."""
-    return [{key: entry[key] for key in CHART if key in entry} for entry in history]
-
-
-def _loss_map(history: Sequence[float]) -> dict[str, list[float]]:
-    """Minus the mean reward of every round; the host's plot needs two different values."""
-    losses = [-value for value in history] or [0.0]
-    if len(set(losses)) < 2:
-        losses.append(losses[-1] - 1e-6 * max(1.0, abs(losses[-1])))
-    return {"loss": losses}
-
-
-def _memory_text(wanted: int, used: int) -> str:
-    """Said when memory ran out on the way."""
-    if used >= wanted:
-        return ""
-    return (
-        f" Memory ran out on the way, so only {used} at once were trained: set micro_batch to "
-        f"{used} to save the time of trying."
-    )
-
-
-def _success_text(head: RunHead, summary: RewardSummary, history: Sequence[float]) -> str:
-    text = (
-        f"Run {head.name}, round {head.round}: mean reward {summary.mean:.3f} ± {summary.sd:.3f} "
-        f"over {summary.images} pictures."
-    )
-    if len(history) > 1:
-        text += f" Since round 1: {history[-1] - history[0]:+.3f}."
-    return text

@@ -1,0 +1,62 @@
+"""What an update tells the person, the chart and the run's history."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..pxpo_core.backends.comfy.rollout import Rollout
+from ..pxpo_core.metrics import RewardSummary
+from ..pxpo_core.run import RunHead
+from ..pxpo_core.update import UpdateConfig
+
+CHART = ("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images")
+"""What the node's chart draws of every round."""
+
+
+def settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
+    """What made the round, as plain JSON."""
+    finite = config.credit_radius < float("inf")
+    return {
+        "learning_rate": config.learning_rate,
+        "train_steps": config.train_steps,
+        "steps_per_rollout": config.steps_per_rollout,
+        "step_weighting": config.step_weighting,
+        "credit_radius": config.credit_radius if finite else "infinite",
+        "anchor": config.anchor,
+        "cfg": rollout.job.cfg,
+        "seed": rollout.job.seed,
+        "eta": rollout.trajectory.eta,
+        "sigmas": list(rollout.trajectory.sigmas),
+    }
+
+
+def chart(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the node's chart draws of every round."""
+    return [{key: entry[key] for key in CHART if key in entry} for entry in history]
+
+
+def loss_map(history: Sequence[float]) -> dict[str, list[float]]:
+    """Minus the mean reward of every round; the host's plot needs two different values."""
+    losses = [-value for value in history] or [0.0]
+    if len(set(losses)) < 2:
+        losses.append(losses[-1] - 1e-6 * max(1.0, abs(losses[-1])))
+    return {"loss": losses}
+
+
+def memory_text(wanted: int, used: int) -> str:
+    """Said when memory ran out on the way."""
+    if used >= wanted:
+        return ""
+    return (
+        f" Memory ran out on the way, so only {used} at once were trained: set micro_batch to "
+        f"{used} to save the time of trying."
+    )
+
+
+def success_text(head: RunHead, summary: RewardSummary, history: Sequence[float]) -> str:
+    text = (
+        f"Run {head.name}, round {head.round}: mean reward {summary.mean:.3f} ± {summary.sd:.3f} "
+        f"over {summary.images} pictures."
+    )
+    if len(history) > 1:
+        text += f" Since round 1: {history[-1] - history[0]:+.3f}."
+    return text
