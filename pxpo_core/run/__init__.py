@@ -12,7 +12,8 @@ from .errors import (
 from .going_back import Branch, GoneBack, check_token
 from .manifest import Manifest, RoundInfo
 from .names import run_directory, validate_run_name
-from .store import RoundRecord, RunHead, RunStore
+from .records import RoundRecord, RunHead
+from .store import RunStore
 
 __all__ = [
     "Branch",

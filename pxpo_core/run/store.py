@@ -8,24 +8,13 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
-
-from ..lora import STATE_PREFIX, LoRAConfig, Policy
-from ..reward import check_finite, resize_mask, shrunk_size
+from ..lora import Policy
 from . import files
-from .errors import (
-    RunDamagedError,
-    RunError,
-    RunMismatchError,
-    RunWriteError,
-    StaleRolloutError,
-)
+from .errors import RunDamagedError, RunError, RunWriteError
+from .expectations import check_expected, check_same_run
 from .fork import chain_of, copy_run, remove_copy
 from .going_back import (
     Branch,
@@ -37,81 +26,34 @@ from .going_back import (
     finish,
     go_back,
 )
+from .loading import read_head, read_policy
 from .lock import writer_lock
-from .manifest import MANIFEST_NAME, ROUND_NAME, FileEntry, Manifest, RoundInfo
+from .manifest import Manifest, RoundInfo
 from .names import run_directory
 from .reading import (
-    LORA_NAME,
-    MAX_ROUNDS,
-    MEMORY_NAME,
     METRICS_NAME,
-    OPTIMIZER_NAME,
-    SETTINGS_NAME,
-    STATE_NAME,
     checked_bytes,
-    damaged,
     is_temporary,
-    needed_files,
     read_chain,
     read_info,
     read_manifest,
     remove_leftovers,
-    remove_temporary,
     round_folder,
     round_folders,
     round_numbers,
 )
+from .records import RoundRecord, RunHead
 from .thinning import thin
+from .writing import add_round, check_record, now, start_run
 
 logger = logging.getLogger(__name__)
 
-PICTURE_SIZE = 128
 LOCK_TIMEOUT = 30.0
 MAX_THUMBNAIL_BYTES = 1024 * 1024
 KEEP_LAST = 20
 READ_ATTEMPTS = 5
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """What one finished round hands to the store.
-
-    base: fingerprint of the model the run trains. reward_maps: [B, H, W] signed.
-    thumbnails: [n, h, w, 3] uint8. state, metrics, settings: JSON objects without NaN. memory:
-    small tensors that stay when the optimizer's are removed to save space.
-    """
-
-    policy: Policy
-    optimizer: Mapping[str, Tensor]
-    base: str
-    reward_maps: Tensor
-    thumbnails: Tensor
-    state: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    memory: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RunHead:
-    """A run as it stands. round 0: nothing trained yet, and policy and manifest may be None.
-
-    round_id changes whenever a round is made again, even if its number is the same. thinned: the
-    optimizer's state was removed to save space, and training goes on with a fresh one.
-    """
-
-    name: str
-    uuid: str | None = None
-    round: int = 0
-    round_id: str | None = None
-    policy: Policy | None = None
-    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
-    state: Mapping[str, Any] = field(default_factory=dict)
-    manifest: Manifest | None = None
-    memory: Mapping[str, Tensor] = field(default_factory=dict)
-    thinned: bool = False
 
 
 class RunStore:
@@ -144,7 +86,7 @@ class RunStore:
             rounds = read_chain(folder, manifest)
             if not rounds:
                 return RunHead(name, manifest.uuid, manifest=manifest)
-            return _read_head(name, manifest, folder, rounds[-1])
+            return read_head(name, manifest, folder, rounds[-1])
 
         return _steady(folder, read)
 
@@ -200,7 +142,7 @@ class RunStore:
             rounds = read_chain(folder, manifest) if manifest else []
             if manifest is None or not 1 <= round_ <= len(rounds):
                 raise RunError(f"Run {name} has no round {round_}; it has {len(rounds)} rounds.")
-            return _read_policy(manifest, folder, rounds[round_ - 1])
+            return read_policy(manifest, folder, rounds[round_ - 1])
 
         return _steady(folder, read)
 
@@ -276,7 +218,7 @@ class RunStore:
                 chain = chain_of(folder, manifest, last, branch)
                 if not _is_copy(target, manifest, last):
                     temporary = self.root / f".tmp-{uuid.uuid4().hex}"
-                    copy_run(chain, manifest, target, temporary, _now())
+                    copy_run(chain, manifest, target, temporary, now())
         except OSError as error:
             raise RunWriteError(f"Run {name} could not be copied: {error}.") from error
         head = self.head(new_name)
@@ -300,7 +242,7 @@ class RunStore:
         run is as it was.
         """
         folder = run_directory(self.root, name)
-        _check_record(record)
+        check_record(record)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with writer_lock(folder, self.lock_timeout):
@@ -308,21 +250,21 @@ class RunStore:
                 manifest = read_manifest(folder)
                 rounds = read_chain(folder, manifest) if manifest else []
                 newest = rounds[-1] if rounds else None
-                _check_expected(
+                check_expected(
                     name, manifest, newest, expected_uuid, expected_round, expected_digest
                 )
                 if manifest is None or newest is None:
-                    manifest = _start(folder, name, manifest, record)
+                    manifest = start_run(folder, name, manifest, record)
                 else:
-                    _check_same_run(name, manifest, record)
-                info = _write(folder, manifest, newest, record)
+                    check_same_run(name, manifest, record)
+                info = add_round(folder, manifest, newest, record)
                 thin(folder, [*rounds, info], self.keep_last)
         except OSError as error:
             raise RunWriteError(
                 f"Round {expected_round + 1} of run {name} could not be written: {error}. The run "
                 f"still stands at round {expected_round}."
             ) from error
-        return _read_head(name, manifest, folder, info)
+        return read_head(name, manifest, folder, info)
 
 
 def _steady(folder: Path, read: Callable[[], T]) -> T:
@@ -365,226 +307,3 @@ def _is_copy(target: Path, source: Manifest, round_: int) -> bool:
 def _metrics(folder: Path, info: RoundInfo) -> dict[str, Any]:
     path = folder / METRICS_NAME
     return {**files.parse_json(checked_bytes(path, info), path), "round": info.round}
-
-
-def _start(folder: Path, name: str, old: Manifest | None, record: RoundRecord) -> Manifest:
-    """Write the manifest of a run without rounds; one that lost them all keeps its uuid."""
-    manifest = Manifest(
-        uuid=uuid.uuid4().hex if old is None else old.uuid,
-        name=name,
-        base=record.base,
-        lora=record.policy.config.to_dict(),
-        created=_now(),
-    )
-    temporary = folder / f".tmp-{uuid.uuid4().hex}"
-    data = files.json_bytes(manifest.to_dict(), MANIFEST_NAME)
-    files.replace_durably(folder / MANIFEST_NAME, temporary, data)
-    return manifest
-
-
-def _write(
-    folder: Path, manifest: Manifest, newest: RoundInfo | None, record: RoundRecord
-) -> RoundInfo:
-    """Write the next round into a temporary folder and rename it into place."""
-    number = 1 if newest is None else newest.round + 1
-    if number > MAX_ROUNDS:
-        raise RunWriteError(f"A run holds at most {MAX_ROUNDS} rounds. Start a new run name.")
-    scale = float(record.reward_maps.abs().max())
-    contents = _contents(record, manifest, number, scale)
-    files.check_free_space(folder, sum(len(data) for data in contents.values()))
-    info = RoundInfo(
-        id=uuid.uuid4().hex,
-        run=manifest.uuid,
-        round=number,
-        previous=None if newest is None else newest.id,
-        policy=record.policy.digest,
-        created=_now(),
-        reward_scale=scale,
-        files={file: FileEntry(len(data), files.sha256(data)) for file, data in contents.items()},
-    )
-    target = round_folder(folder, number)
-    temporary = folder / f".tmp-{uuid.uuid4().hex}"
-    try:
-        temporary.mkdir()
-        for file, data in contents.items():
-            files.write_durably(temporary / file, data)
-        # Last: a folder without it is not a round.
-        description = files.json_bytes(info.to_dict(), ROUND_NAME)
-        files.write_durably(temporary / ROUND_NAME, description)
-        files.sync_folder(temporary)
-        if os.path.lexists(target):  # rename would replace an empty folder
-            raise RunDamagedError(f"{target} is in the way. Move it away and press Run again.")
-        os.rename(temporary, target)
-    except BaseException:
-        remove_temporary(temporary)
-        raise
-    try:
-        files.sync_folder(folder)
-    except OSError as error:  # the round is there; only its safety from a power cut is not known
-        logger.warning("Round %d of run %s may be lost in a power cut: %s", number, folder, error)
-    return info
-
-
-def _contents(
-    record: RoundRecord, manifest: Manifest, number: int, scale: float
-) -> dict[str, bytes]:
-    """File name -> bytes for everything in a round but round.json."""
-    metadata = {"format": "pt", "pxpo_run": manifest.uuid, "pxpo_round": str(number)}
-    contents = {
-        LORA_NAME: files.tensor_bytes(record.policy.state_dict(), "The LoRA", metadata),
-        OPTIMIZER_NAME: files.tensor_bytes(record.optimizer, "The optimizer", metadata),
-        STATE_NAME: files.json_bytes(dict(record.state), "state"),
-        METRICS_NAME: files.json_bytes(dict(record.metrics), "metrics"),
-        SETTINGS_NAME: files.json_bytes(dict(record.settings), "settings"),
-    }
-    if record.memory:
-        contents[MEMORY_NAME] = files.tensor_bytes(
-            record.memory, "What the run remembers", metadata
-        )
-    _, height, width = record.reward_maps.shape
-    size = shrunk_size(height, width, PICTURE_SIZE)
-    for i, reward_map in enumerate(resize_mask(record.reward_maps.float().cpu(), size)):
-        contents[f"reward_{i:02d}.png"] = files.reward_png(reward_map, scale)
-    for i, picture in enumerate(record.thumbnails):
-        contents[f"thumb_{i:02d}.jpg"] = files.thumbnail_jpeg(picture)
-    return contents
-
-
-def _check_record(record: RoundRecord) -> None:
-    """Everything that can be refused before a lock is taken."""
-    maps, pictures = record.reward_maps, record.thumbnails
-    if maps.ndim != 3 or maps.numel() == 0:
-        raise RunWriteError(f"Reward maps must be [images, height, width]: {list(maps.shape)}.")
-    check_finite(maps, "reward map")
-    if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != torch.uint8:
-        raise RunWriteError(
-            f"Thumbnails must be uint8 [images, height, width, 3]: {list(pictures.shape)}."
-        )
-    problem = _layers_problem(record.policy.config, record.policy.tensors)
-    if problem:
-        raise RunWriteError(f"The LoRA {problem}; nothing was written.")
-
-
-def _check_expected(
-    name: str,
-    manifest: Manifest | None,
-    newest: RoundInfo | None,
-    expected_uuid: str | None,
-    expected_round: int,
-    expected_digest: str | None,
-) -> None:
-    """Raise StaleRolloutError unless the run still is what the pictures were made by."""
-    actual = 0 if newest is None else newest.round
-    advice = "Make new pictures with the run as it is now. Your marks are kept."
-    if actual != expected_round:
-        raise StaleRolloutError(
-            f"Run {name} is at round {actual}, but these pictures were made by round "
-            f"{expected_round}. {advice}"
-        )
-    # Between the manifest and round 1, or with every round deleted, a run is as good as new.
-    fresh = newest is None and expected_uuid is None
-    if not fresh and expected_uuid != (manifest.uuid if manifest else None):
-        raise StaleRolloutError(
-            f"Run {name} is not the run that made these pictures: it was deleted or replaced "
-            f"since. {advice}"
-        )
-    if newest is not None and expected_digest not in (None, newest.policy):
-        raise StaleRolloutError(
-            f"Round {actual} of run {name} was made again since these pictures were made. {advice}"
-        )
-
-
-def _check_same_run(name: str, manifest: Manifest, record: RoundRecord) -> None:
-    if manifest.base != record.base:
-        raise RunMismatchError(
-            f"Run {name} was started with another model. Connect that model, or use a new run name."
-        )
-    config = record.policy.config.to_dict()
-    if dict(manifest.lora) != config:
-        raise RunMismatchError(
-            f"Run {name} was started with the LoRA settings {_listed(manifest.lora)}, not "
-            f"{_listed(config)}. Set them back, or use a new run name."
-        )
-
-
-def _read_head(name: str, manifest: Manifest, folder: Path, info: RoundInfo) -> RunHead:
-    """Read and verify what training needs of one round."""
-    path = round_folder(folder, info.round)
-    policy = _read_policy(manifest, folder, info)
-    state = _checked_part(path, STATE_NAME, info, files.parse_json)
-    tensors: dict[str, Mapping[str, Tensor]] = {
-        file: _checked_part(path, file, info, files.parse_tensors)
-        for file in (OPTIMIZER_NAME, MEMORY_NAME)
-        if file in needed_files(info)
-    }
-    return RunHead(
-        name=name,
-        uuid=manifest.uuid,
-        round=info.round,
-        round_id=info.id,
-        policy=policy,
-        optimizer=tensors.get(OPTIMIZER_NAME, {}),
-        state=state,
-        manifest=manifest,
-        memory=tensors.get(MEMORY_NAME, {}),
-        thinned=info.thinned,
-    )
-
-
-def _read_policy(manifest: Manifest, folder: Path, info: RoundInfo) -> Policy:
-    path = round_folder(folder, info.round)
-    tensors = _checked_part(path, LORA_NAME, info, files.parse_tensors)
-    try:
-        policy = _policy(manifest, tensors)
-    except RunDamagedError as error:
-        raise damaged(path, str(error).rstrip(".")) from None
-    if policy.digest != info.policy:
-        raise damaged(path, f"{LORA_NAME} does not hold the weights {ROUND_NAME} speaks of")
-    return policy
-
-
-def _checked_part(path: Path, file: str, info: RoundInfo, parse: Callable[[bytes, Path], T]) -> T:
-    """One file of a round, exactly as it was written, and parsed."""
-    data = checked_bytes(path / file, info)
-    try:
-        return parse(data, path / file)
-    except RunDamagedError as error:
-        raise damaged(path, str(error).rstrip(".")) from None
-
-
-def _policy(manifest: Manifest, tensors: dict[str, Tensor]) -> Policy:
-    try:
-        config = LoRAConfig.from_dict(manifest.lora)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise RunDamagedError(f"{MANIFEST_NAME}: {error}") from None
-    # The file is one that ComfyUI loads; its alphas repeat the manifest.
-    weights = {
-        name.removeprefix(STATE_PREFIX): tensor
-        for name, tensor in tensors.items()
-        if not name.endswith(".alpha")
-    }
-    problem = _layers_problem(config, weights)
-    if problem:
-        raise RunDamagedError(f"{LORA_NAME} {problem}")
-    return Policy(config, weights)
-
-
-def _layers_problem(config: LoRAConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Why the tensors are not pairs of matching shapes, or an empty string."""
-    down, up = ".lora_down.weight", ".lora_up.weight"
-    layers = {name.removesuffix(down).removesuffix(up) for name in tensors}
-    if not tensors or set(tensors) != {layer + part for layer in layers for part in (down, up)}:
-        return f"does not hold {down} and {up} for each layer"
-    for layer in sorted(layers):
-        a, b = tensors[layer + down], tensors[layer + up]
-        if a.ndim < 2 or b.ndim < 2 or a.shape[0] != config.r or b.shape[1] != config.r:
-            return f"has layer {layer:.80} with the wrong shape"
-    return ""
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pxpo_core.lora import LoRAConfig
+from pxpo_core.lora import LoRAConfig, Policy
 from pxpo_core.run import (
     RunBusyError,
     RunDamagedError,
@@ -25,8 +25,8 @@ from pxpo_core.run import (
     RunWriteError,
     StaleRolloutError,
     files,
+    writing,
 )
-from pxpo_core.run import store as store_module
 from pxpo_core.run.lock import writer_lock
 from pxpo_core.run.reading import NEEDED
 
@@ -255,7 +255,7 @@ def test_weights_that_must_not_be_written_are_refused(store, record, policy, cha
         {"reward_maps": torch.full((1, 4, 4), float("nan"))},
         {"reward_maps": torch.zeros((4, 4))},
         {"thumbnails": torch.zeros((1, 4, 4, 3))},
-        {"policy": replace(store_module.Policy(LoRAConfig(), {}))},
+        {"policy": Policy(LoRAConfig(), {})},
     ],
 )
 def test_records_that_must_not_be_written_leave_the_run_as_it_was(store, train, record, changes):
@@ -480,7 +480,7 @@ def test_whatever_fails_while_writing_the_run_is_as_it_was(store, train, record,
 
         return call
 
-    for module, name in ((files.os, "fsync"), (store_module.os, "rename"), (Path, "mkdir")):
+    for module, name in ((files.os, "fsync"), (writing.os, "rename"), (Path, "mkdir")):
         monkeypatch.setattr(module, name, failing(getattr(module, name)))
     for n in range(1, 16):
         steps["left"] = n
@@ -500,12 +500,12 @@ def test_a_killed_writer_leaves_a_readable_run(store, train, record):
     code = f"""
     import sys, time
     sys.path[:0] = [{str(REPOSITORY)!r}, {str(Path(__file__).parent)!r}]
-    from pxpo_core.run import RunStore, store
+    from pxpo_core.run import RunStore, writing
     from conftest import make_record
     def stop(*a):
         print("ready", flush=True)
         time.sleep(60)
-    store.os.rename = stop
+    writing.os.rename = stop
     runs = RunStore({str(store.root)!r})
     runs.write_round("hair", runs.head("hair").uuid, 1, make_record(2))
     """
