@@ -139,7 +139,7 @@ def _history(head: RunHead) -> dict[str, Any]:
         "run": head.name,
         "uuid": head.uuid,
         "round": head.round,
-        "history": [_shown(entry) for entry in store.history(head.name)],
+        "history": [_shown(entry) for entry in head.history],
         "branches": [
             {
                 "branch": branch.number,

@@ -1,7 +1,6 @@
 """PXPO Update LoRA: one round of training from a rollout and its reward."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -201,15 +200,13 @@ class UpdateLoRA(io.ComfyNode):
             ),
             policy.digest if run.round > 0 else None,
         )
-        history = store.history(run.name)
         return _outputs(
             node_id,
             rollout[0],
             head,
-            history,
             # The paint widget asks for the next pictures when its marks have been learned from.
             {"run": run.name, "round": head.round, "trained": True, "painted": painted, **metrics},
-            success_text(head, summary, [entry["reward_mean"] for entry in history])
+            success_text(head, summary, [entry["reward_mean"] for entry in head.history])
             + memory_text(config.micro_batch, result.micro_batch),
         )
 
@@ -218,15 +215,13 @@ def _nothing_learned(
     node_id: str | None, rollout: Rollout, head: RunHead, why: str
 ) -> io.NodeOutput:
     text = f"{why} No round was made; run {head.name} stays at round {head.round}."
-    history = run_store().history(head.name)
-    return _outputs(node_id, rollout, head, history, {"run": head.name, "round": head.round}, text)
+    return _outputs(node_id, rollout, head, {"run": head.name, "round": head.round}, text)
 
 
 def _outputs(
     node_id: str | None,
     rollout: Rollout,
     head: RunHead,
-    history: Sequence[dict[str, Any]],
     numbers: dict[str, Any],
     text: str,
 ) -> io.NodeOutput:
@@ -238,8 +233,8 @@ def _outputs(
     return io.NodeOutput(
         model,
         policy.state_dict(),
-        loss_map([entry["reward_mean"] for entry in history]),
-        ui={"text": [text], "pxpo_update": [{**numbers, "history": chart(history)}]},
+        loss_map([entry["reward_mean"] for entry in head.history]),
+        ui={"text": [text], "pxpo_update": [{**numbers, "history": chart(head.history)}]},
     )
 
 

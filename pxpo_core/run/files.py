@@ -67,7 +67,7 @@ def read_file(path: Path, max_bytes: int) -> bytes:
         raise RunDamagedError(f"{path} cannot be read ({_short(error)}).") from None
 
 
-def plain_size(path: Path) -> int | None:
+def plain_size(path: Path | str) -> int | None:
     """Size of a regular file, None when there is no such file (links do not count)."""
     try:
         info = os.lstat(path)

@@ -1,6 +1,6 @@
 """What training needs of one round, read from its folder and verified."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from .reading import (
     checked_bytes,
     damaged,
     needed_files,
+    read_metrics,
     round_folder,
 )
 from .records import RunHead
@@ -25,8 +26,12 @@ from .records import RunHead
 T = TypeVar("T")
 
 
-def read_head(name: str, manifest: Manifest, folder: Path, info: RoundInfo) -> RunHead:
-    """Read and verify what training needs of one round; raises RunDamagedError."""
+def read_head(name: str, manifest: Manifest, folder: Path, rounds: Sequence[RoundInfo]) -> RunHead:
+    """Read and verify what training needs of a run's last round; raises RunDamagedError.
+
+    rounds: the whole chain, at least one.
+    """
+    info = rounds[-1]
     path = round_folder(folder, info.round)
     policy = read_policy(manifest, folder, info)
     state = _checked_part(path, STATE_NAME, info, files.parse_json)
@@ -46,6 +51,7 @@ def read_head(name: str, manifest: Manifest, folder: Path, info: RoundInfo) -> R
         manifest=manifest,
         memory=tensors.get(MEMORY_NAME, {}),
         thinned=info.thinned,
+        history=tuple(read_metrics(round_folder(folder, i.round), i) for i in rounds),
     )
 
 

@@ -1,6 +1,6 @@
 """What a round hands to the store, and what the store gives back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +34,9 @@ class RoundRecord:
 class RunHead:
     """A run as it stands. round 0: nothing trained yet, and policy and manifest may be None.
 
-    round_id changes whenever a round is made again, even if its number is the same. thinned: the
-    optimizer's state was removed to save space, and training goes on with a fresh one.
+    round_id changes whenever a round is made again, even if its number is the same. history: the
+    metrics of every round, oldest first, each with its "round" number. thinned: the optimizer's
+    state was removed to save space, and training goes on with a fresh one.
     """
 
     name: str
@@ -48,3 +49,4 @@ class RunHead:
     manifest: Manifest | None = None
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     thinned: bool = False
+    history: Sequence[Mapping[str, Any]] = ()

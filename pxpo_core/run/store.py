@@ -28,15 +28,14 @@ from .going_back import (
 )
 from .loading import read_head, read_policy
 from .lock import writer_lock
-from .manifest import Manifest, RoundInfo
+from .manifest import Manifest
 from .names import run_directory
 from .reading import (
-    METRICS_NAME,
-    checked_bytes,
     is_temporary,
     read_chain,
     read_info,
     read_manifest,
+    read_metrics,
     remove_leftovers,
     round_folder,
     round_folders,
@@ -86,7 +85,7 @@ class RunStore:
             rounds = read_chain(folder, manifest)
             if not rounds:
                 return RunHead(name, manifest.uuid, manifest=manifest)
-            return read_head(name, manifest, folder, rounds[-1])
+            return read_head(name, manifest, folder, rounds)
 
         return _steady(folder, read)
 
@@ -124,7 +123,7 @@ class RunStore:
         def read() -> list[dict[str, Any]]:
             manifest = read_manifest(folder)
             chain = [] if manifest is None else read_chain(folder, manifest)
-            return [_metrics(round_folder(folder, info.round), info) for info in chain]
+            return [read_metrics(round_folder(folder, info.round), info) for info in chain]
 
         return _steady(folder, read)
 
@@ -168,7 +167,7 @@ class RunStore:
         for number in round_folders(folder) if folder.is_dir() else ():
             try:
                 path = round_folder(folder, number)
-                result.append(_metrics(path, read_info(path)))
+                result.append(read_metrics(path, read_info(path)))
             except RunDamagedError as error:
                 logger.warning("%s", error)
         return result
@@ -258,13 +257,14 @@ class RunStore:
                 else:
                     check_same_run(name, manifest, record)
                 info = add_round(folder, manifest, newest, record)
-                thin(folder, [*rounds, info], self.keep_last)
+                rounds = [*rounds, info]
+                thin(folder, rounds, self.keep_last)
         except OSError as error:
             raise RunWriteError(
                 f"Round {expected_round + 1} of run {name} could not be written: {error}. The run "
                 f"still stands at round {expected_round}."
             ) from error
-        return read_head(name, manifest, folder, info)
+        return read_head(name, manifest, folder, rounds)
 
 
 def _steady(folder: Path, read: Callable[[], T]) -> T:
@@ -302,8 +302,3 @@ def _is_copy(target: Path, source: Manifest, round_: int) -> bool:
     if os.path.lexists(target):
         raise RunError(f"There already is a run named {target.name}. Use another name.")
     return False
-
-
-def _metrics(folder: Path, info: RoundInfo) -> dict[str, Any]:
-    path = folder / METRICS_NAME
-    return {**files.parse_json(checked_bytes(path, info), path), "round": info.round}

@@ -598,12 +598,12 @@ def test_a_root_behind_a_link_works(tmp_path, record):
     assert (tmp_path / "real" / "hair" / "round_0001").is_dir()
 
 
-def test_a_thousand_rounds_stay_quick(store, train, monkeypatch):
-    """The head of a long run is found in well under a second."""
+def test_a_thousand_rounds_stay_quick(store, train):
+    """What a press reads of a long run: well under a second, and every round's metrics with it."""
     train("hair", 1)
     folder = store.root / "hair"
     info = json.loads((folder / "round_0001" / "round.json").read_text())
-    for number in range(2, 301):
+    for number in range(2, 1001):
         target = folder / f"round_{number:04d}"
         target.mkdir()
         for file in NEEDED:
@@ -611,8 +611,10 @@ def test_a_thousand_rounds_stay_quick(store, train, monkeypatch):
         info = {**info, "previous": info["id"], "id": f"{number:032x}", "round": number}
         (target / "round.json").write_text(json.dumps(info))
     start = time.perf_counter()
-    assert store.head("hair").round == 300
-    assert time.perf_counter() - start < 1.0
+    head = store.head("hair")
+    assert time.perf_counter() - start < 1.0  # 0.09 s on an idle machine
+    assert [entry["round"] for entry in head.history] == list(range(1, 1001))
+    assert list(head.history) == store.history("hair")
     start = time.perf_counter()
     store.fingerprint("hair")
     assert time.perf_counter() - start < 0.1
