@@ -5,13 +5,16 @@ Order: area average -> baseline -> credit blur -> scale -> clip.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 CLIP = 5.0
 """Advantages beyond this many scales are clipped, as in DDPO."""
+
+MARGIN = 2
+"""Latent pixels around a mark that still belong to it: the model blurs its edge that far."""
 
 MINIMUM_GROUP = 4
 """Smallest prompt group that carries its own leave-one-out baseline."""
@@ -23,11 +26,13 @@ class Advantage:
 
     run_scale: the rms of the run's first non-zero round; strength = min(1, rms / run_scale)
     scales the optimizer step, because Adam forgets how large a gradient was.
+    unmarked: [B, h, w] bool, the pixels an anchor may hold; None: not known, so all of them.
     """
 
     values: Tensor
     rms: float
     run_scale: float
+    unmarked: Tensor | None = None
 
     @property
     def is_zero(self) -> bool:
@@ -139,6 +144,15 @@ def painted_baseline(reward: Tensor, reviewed: Tensor, running: Tensor | None) -
     return result
 
 
+def unmarked_pixels(maps: Tensor) -> Tensor:
+    """Latent pixels without feedback and not next to any: [B, h, w] bool.
+
+    maps: [B, h, w], the area average of the *absolute* reward.
+    """
+    near = torch.nn.functional.max_pool2d(maps[:, None], 2 * MARGIN + 1, 1, MARGIN)
+    return near[:, 0] == 0.0
+
+
 def advantage_map(
     reward: Tensor,
     size: tuple[int, int],
@@ -162,4 +176,5 @@ def advantage_map(
         maps = painted_baseline(maps, everything if reviewed is None else reviewed, running)
     else:
         maps = remove_baseline(maps, groups or [0] * maps.shape[0], running)
-    return scale_and_clip(blur(maps, credit_radius), run_scale, painted)
+    advantage = scale_and_clip(blur(maps, credit_radius), run_scale, painted)
+    return replace(advantage, unmarked=unmarked_pixels(area_average(reward.abs(), size)))

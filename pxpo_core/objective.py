@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .rollout import Process
 from .transition import Step, eps_weight
 
 StepWeighting = Literal["uniform", "exact"]
@@ -95,10 +96,38 @@ def inside_trust_region(
     return ~(far & outward)
 
 
-def anchor_loss(denoised: Tensor, reference: Tensor, step: Step, weight: float = 1.0) -> Tensor:
+def matching_loss(
+    denoised: Tensor, denoised_old: Tensor, x_0: Tensor, advantage: Tensor, step: Step
+) -> Tensor:
+    """Forward-process objective: towards x_0 where A > 0, away from it where A < 0, per pixel.
+
+    The closed form of DiffusionNFT (arXiv 2509.16117, beta 1) with A = 2 r - 1 per pixel, in
+    units of the predicted noise: its quadratic term keeps the prediction near the old one, so that
+    a dislike stays bounded. At the first step D = D_old, and it is advantage-weighted denoising.
+    """
+    per_eps = step.a_t / step.sigma_t
+    residual = per_eps * (denoised_old - x_0)
+    move = per_eps * (denoised - denoised_old)
+    return (advantage[:, None] * residual * move + 0.5 * move.square()).mean()
+
+
+def drift_weight(step: Step, weight: float, process: Process) -> float:
+    """What a change of the prediction D counts for: log-prob units, or noise units (forward)."""
+    if process == "forward":
+        return step.a_t / step.sigma_t
+    return weight * step.gain / step.std
+
+
+def anchor_loss(
+    denoised: Tensor, reference: Tensor, weight: float, where: Tensor | None = None
+) -> Tensor:
     """KL(policy || base) of one transition per element, with the step weight squared.
 
-    For uniform weights this is the schedule's mean-square weight times |eps - eps_ref|^2 / 2.
+    weight: see `drift_weight`; for uniform weights this is the schedule's mean-square weight times
+    |eps - eps_ref|^2 / 2. where: [B, h, w], 1 for the pixels to hold, None for all of them; the
+    mean is over all pixels either way.
     """
-    drift = weight * step.gain / step.std * (denoised - reference)
-    return 0.5 * drift.square().mean()
+    square = (weight * (denoised - reference)).square()
+    if where is not None:
+        square = where[:, None].to(square) * square
+    return 0.5 * square.mean()

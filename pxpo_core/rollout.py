@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,16 +11,20 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .transition import Family, Step, make_steps
 
+Process = Literal["reverse", "forward"]
+"""reverse: states of a sampling path. forward: finished pictures with fresh noise added."""
+
 Progress = Callable[[int, Tensor, Tensor], None]
 """Called as progress(step index, denoised, x) after each model call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """T sampled transitions of B latents; float32, on the CPU.
+    """T noisy states of B latents; float32, on the CPU.
 
     states: [T, B, C, h, w], x_t before each step. noises: [T, B, C, h, w], the z of each step
     (0 for a step without noise). x_0: [B, C, h, w]. sigmas: T + 1 falling values.
+    process "forward": made by `diffuse`; z is the noise inside each state.
     """
 
     states: Tensor
@@ -29,6 +34,7 @@ class Trajectory:
     family: Family
     eta: float
     noise_scale: float = 1.0
+    process: Process = "reverse"
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -36,7 +42,12 @@ class Trajectory:
 
     @property
     def trainable(self) -> tuple[int, ...]:
-        """Indices of the steps that have a density."""
+        """Indices of the steps with something to learn from.
+
+        reverse: those with a density; forward: those whose state shows anything of the picture.
+        """
+        if self.process == "forward":
+            return tuple(i for i, step in enumerate(self.steps) if step.a_t > 0.0)
         return tuple(i for i, step in enumerate(self.steps) if step.is_stochastic)
 
     @property
@@ -97,4 +108,22 @@ def sample_trajectory(
         family=family,
         eta=eta,
         noise_scale=noise_scale,
+    )
+
+
+def diffuse(
+    x_0: Tensor, noises: Tensor, sigmas: Sequence[float], family: Family, noise_scale: float = 1.0
+) -> Trajectory:
+    """Finished latents with noise added at every level of a schedule, for the forward process.
+
+    x_0: [B, C, h, w] in the model's own units. noises: [T, B, C, h, w]. sigmas: T + 1 values.
+    """
+    steps = make_steps(family, sigmas, 1.0, noise_scale)
+    x_0 = x_0.detach().cpu()
+    states = [
+        step.a_t * x_0 + noise_scale * step.sigma_t * z
+        for step, z in zip(steps, noises, strict=True)
+    ]
+    return Trajectory(
+        torch.stack(states), noises, x_0, tuple(sigmas), family, 1.0, noise_scale, "forward"
     )

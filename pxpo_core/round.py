@@ -1,7 +1,7 @@
 """A round's bookkeeping between its rewards and its update: what a run remembers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,9 +86,20 @@ def round_advantages(
         run_scale=memory.scale,
         credit_radius=credit_radius,
     )
-    values = torch.split(advantage.values, [reward.batch for reward in rewards])
-    advantages = [Advantage(v, advantage.rms, advantage.run_scale) for v in values]
+    advantages = _split(advantage, [reward.batch for reward in rewards])
     if not reviewed.any():
         return advantages, memory
     # A picture nobody looked at says nothing about what pictures are usually worth.
     return advantages, memory.after(advantage, area_average(maps[reviewed], size).mean(dim=0))
+
+
+def _split(advantage: Advantage, batches: Sequence[int]) -> list[Advantage]:
+    """One Advantage per batch, all with the round's scale."""
+    values = torch.split(advantage.values, list(batches))
+    if advantage.unmarked is None:
+        return [replace(advantage, values=part) for part in values]
+    unmarked = torch.split(advantage.unmarked, list(batches))
+    return [
+        replace(advantage, values=part, unmarked=free)
+        for part, free in zip(values, unmarked, strict=True)
+    ]

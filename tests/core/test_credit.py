@@ -231,3 +231,15 @@ def test_any_sizes_give_bounded_finite_advantages(
     assert bool(torch.isfinite(advantage.values).all())
     assert advantage.values.abs().max() <= credit.CLIP
     assert 0.0 <= advantage.strength <= 1.0
+
+
+def test_unmarked_pixels_keep_clear_of_every_mark():
+    """A mark of either sign frees its latent pixel and two around it for change, nothing else."""
+    reward = torch.zeros(2, 64, 80)
+    reward[0, 24, 32], reward[0, 25, 33] = 1.0, -1.0  # they cancel in the average
+    unmarked = credit.advantage_map(reward, (8, 10), painted=True).unmarked
+    assert unmarked is not None
+    assert unmarked[1].all()
+    expected = torch.ones(8, 10, dtype=torch.bool)
+    expected[1:6, 2:7] = False
+    torch.testing.assert_close(unmarked[0], expected)

@@ -189,11 +189,13 @@ def test_the_anchor_is_the_kl_between_the_two_transitions(family):
     case, reference = Case(family), randn(3, 4, 5, 6, seed=11)
     means = [case.step.mean(case.x, d) for d in (case.denoised, reference)]
     expected = kl_divergence(*(Normal(mean, case.step.std) for mean in means)).mean()
-    loss = objective.anchor_loss(case.denoised, reference, case.step)
+    loss = objective.anchor_loss(case.denoised, reference, case.step.gain / case.step.std)
     torch.testing.assert_close(loss, expected)
-    double = objective.anchor_loss(case.denoised, reference, case.step, weight=2.0)
+    double = objective.anchor_loss(
+        case.denoised, reference, objective.drift_weight(case.step, 2.0, "reverse")
+    )
     torch.testing.assert_close(double, 4.0 * expected)
-    assert float(objective.anchor_loss(reference, reference, case.step)) == 0.0
+    assert float(objective.anchor_loss(reference, reference, 1.0)) == 0.0
 
 
 def test_with_uniform_weights_the_anchor_is_a_distance_of_predicted_noises():
@@ -203,4 +205,6 @@ def test_with_uniform_weights_the_anchor_is_a_distance_of_predicted_noises():
         x, a, b = (randn(1, 2, 3, 3, seed=i) for i in range(3))
         eps = [(x - step.a_t * d) / step.sigma_t for d in (a, b)]
         expected = mean_square / 2 * (eps[0] - eps[1]).square().mean()
-        torch.testing.assert_close(objective.anchor_loss(a, b, step, weight), expected)
+        torch.testing.assert_close(
+            objective.anchor_loss(a, b, objective.drift_weight(step, weight, "reverse")), expected
+        )

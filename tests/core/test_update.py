@@ -12,9 +12,9 @@ from torch import nn
 from pxpo_core import update
 from pxpo_core.credit import Advantage, advantage_map
 from pxpo_core.lora import LoRAConfig, LoRALayers, Policy
-from pxpo_core.objective import step_weights
+from pxpo_core.objective import matching_loss, step_weights
 from pxpo_core.optimizer import optimizer_state
-from pxpo_core.rollout import Trajectory, draw_noise, sample_trajectory
+from pxpo_core.rollout import Trajectory, diffuse, draw_noise, sample_trajectory
 from pxpo_core.update import Experience, NonFiniteUpdateError, UpdateConfig, update_policy
 
 SIGMAS = {"vp": (8.0, 3.0, 1.0, 0.3, 0.0), "flow": (1.0, 0.8, 0.5, 0.2, 0.0)}
@@ -113,6 +113,8 @@ class Case:
                 with torch.no_grad():
                     reference = self.model(x, step.sigma_t)
                 drift = weight * step.gain / step.std * (denoised - reference)
+                if config.anchor_region == "unmarked":
+                    drift = drift * self.advantage.unmarked[:, None]
                 total += config.anchor * 0.5 * float(drift.square().mean())
         return total
 
@@ -145,13 +147,69 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("family", list(SIGMAS))
+@pytest.mark.usefixtures("frozen")
+def test_the_forward_process_pulls_towards_liked_pixels_and_away_from_disliked_ones(family):
+    """Its gradient is that of A |eps - eps_hat|^2 / 2, for any picture the model never sampled."""
+    case = Case(family)
+    noises = draw_noise((2, *SIZE), 4, 5, 0, range(BATCH)).double()
+    x_0 = torch.randn((BATCH, 2, *SIZE), dtype=torch.float64)
+    trajectory = diffuse(x_0, noises, SIGMAS[family], family)
+    gradient = case.gradient(trajectory=trajectory)
+
+    case.layers.parameters["first.lora_up.weight"].grad = None
+    total = torch.zeros((), dtype=torch.float64)
+    for t in trajectory.trainable:
+        step = trajectory.steps[t]
+        with case.layers.attached(case.model):
+            denoised = case.model(trajectory.states[t], step.sigma_t)
+        eps = (trajectory.states[t] - step.a_t * denoised) / step.sigma_t
+        wrong = (eps - noises[t]).square() / 2.0
+        total = total + (case.advantage.values[:, None].double() * wrong).mean()
+    names = sorted(case.layers.parameters)
+    expected = torch.autograd.grad(total, [case.layers.parameters[n] for n in names])
+    flattened = torch.cat([g.flatten() for g in expected])
+    torch.testing.assert_close(gradient, flattened, rtol=1e-6, atol=1e-10)
+    assert gradient.abs().max() > 1e-3
+
+
+@pytest.mark.usefixtures("frozen")
+def test_the_second_step_of_the_forward_process_is_held_near_the_first_prediction():
+    """With nothing liked or disliked left to learn, the quadratic term alone pulls back."""
+    step = Case().trajectory.steps[1]
+    old, x_0 = torch.randn(1, 2, 3, 3), torch.randn(1, 2, 3, 3)
+    moved_on = (old + 0.1).requires_grad_()
+    loss = matching_loss(moved_on, old, x_0, torch.zeros(1, 3, 3), step)
+    (pull,) = torch.autograd.grad(loss, moved_on)
+    assert (pull > 0).all()
+    disliked = matching_loss(moved_on, old, x_0, torch.full((1, 3, 3), -1.0), step)
+    far = matching_loss(old + 100.0, old, x_0, torch.full((1, 3, 3), -1.0), step)
+    assert far > disliked, "a dislike must not reward going away for ever"
+
+
+@pytest.mark.parametrize("family", list(SIGMAS))
 @pytest.mark.parametrize("weighting", ["uniform", "exact"])
 @pytest.mark.parametrize("anchor", [0.0, 0.7])
 @pytest.mark.usefixtures("frozen")
 def test_the_gradient_equals_finite_differences(family, weighting, anchor):
     case = Case(family)
     config = replace(ALL_STEPS, step_weighting=weighting, anchor=anchor)
-    gradient = case.gradient(config, reference=Session(case.model, None))
+    check_gradient(case, config, case.gradient(config, reference=Session(case.model, None)))
+
+
+@pytest.mark.usefixtures("frozen")
+def test_an_anchor_on_unmarked_pixels_leaves_the_marked_ones_free():
+    case = Case()
+    unmarked = torch.zeros(case.advantage.values.shape, dtype=torch.bool)
+    config = replace(ALL_STEPS, anchor=0.7, anchor_region="unmarked")
+    reference = Session(case.model, None)
+    case.advantage = replace(case.advantage, unmarked=unmarked)
+    torch.testing.assert_close(case.gradient(config, reference=reference), case.gradient())
+    unmarked[:, :, :2] = True
+    check_gradient(case, config, case.gradient(config, reference=reference))
+
+
+def check_gradient(case: Case, config: UpdateConfig, gradient: torch.Tensor) -> None:
+    """Against central differences of the loss, at a fifth of each layer's weights."""
     names, h, position = sorted(case.layers.parameters), 1e-5, 0
     for name in names:
         values = case.layers.parameters[name].data.view(-1)
@@ -327,14 +385,8 @@ def test_optimizer_state_carries_over_exactly():
     for _ in range(2):
         adam.zero_grad()
         case.session.layers = again
-        update._accumulate(
-            case.experience(),
-            case.trajectory.trainable,
-            1.0,
-            config,
-            {},
-            {},
-            update._Counter(1, None),
+        update.accumulate_gradient(
+            case.experience(), case.trajectory.trainable, 1.0, config, {}, {}, lambda: None
         )
         adam.step()
     torch.testing.assert_close(weights(second.policy), weights(again.policy()), rtol=1e-9, atol=0)

@@ -1,0 +1,176 @@
+"""One rollout's part of a round's gradient, micro-batch by micro-batch."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .credit import Advantage
+from .denoiser import Denoiser, Session
+from .objective import (
+    anchor_loss,
+    clip_range,
+    drift_weight,
+    inside_trust_region,
+    log_ratio,
+    matching_loss,
+    ratio_loss,
+    step_weights,
+    stored_noise_loss,
+)
+from .rollout import Trajectory
+from .transition import Step
+from .update_config import UpdateConfig
+
+Predictions = dict[tuple[int, int], Tensor]
+"""Denoised latents by (step, first sample of the micro-batch)."""
+
+Tick = Callable[[], None]
+"""Called after each model call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """A trajectory, what its pixels are worth, and the model session that replays it.
+
+    reference, for the anchor: a session of the base model (without the LoRA).
+    """
+
+    trajectory: Trajectory
+    advantage: Advantage
+    session: Session
+    reference: Session | None = None
+
+
+def accumulate_gradient(
+    experience: Experience,
+    steps: Sequence[int],
+    share: float,
+    config: UpdateConfig,
+    references: Predictions,
+    first_pass: Predictions,
+    tick: Tick,
+) -> float:
+    """Add one rollout's gradient to the layers' .grad; returns its KL to the base per element.
+
+    share: this rollout's part of the round's images. references: the base model's predictions, or
+    empty. first_pass: filled by the first optimizer step with its predictions, which later steps
+    are compared to.
+    """
+    trajectory, advantage = experience.trajectory, experience.advantage.values
+    all_steps, trainable = trajectory.steps, trajectory.trainable
+    weights = _weights(trajectory, config)
+    held = experience.advantage.unmarked if config.anchor_region == "unmarked" else None
+
+    def train(denoise: Denoiser) -> float:
+        kl = 0.0
+        for t in steps:
+            step, weight = all_steps[t], weights[t]
+            for chunk in chunks(trajectory.batch, config.micro_batch):
+                key = (t, chunk.start)
+                worth = advantage[chunk]
+                if not references and not worth.any():
+                    tick()
+                    continue
+                x = trajectory.states[t, chunk]
+                scale = share * len(x) / trajectory.batch * len(trainable) / len(steps)
+                denoised = denoise(x, step.sigma_t, range(chunk.start, chunk.stop))
+                old = first_pass.get(key)
+                if old is None and config.steps_per_rollout > 1:
+                    first_pass[key] = denoised.detach()
+                loss = _loss(trajectory, t, chunk, denoised, old, worth, weight, config)
+                if references:
+                    distance = anchor_loss(
+                        denoised,
+                        references[key].to(denoised),
+                        drift_weight(step, weight, trajectory.process),
+                        None if held is None else held[chunk],
+                    )
+                    kl += float(distance.detach()) * scale
+                    loss = loss + config.anchor * distance
+                (scale * loss).backward()  # type: ignore[no-untyped-call]
+                tick()
+        return kl
+
+    return experience.session(train)
+
+
+def _weights(trajectory: Trajectory, config: UpdateConfig) -> dict[int, float]:
+    """Each trainable step's weight; the forward process counts all noise levels alike."""
+    if trajectory.process == "forward":
+        return dict.fromkeys(trajectory.trainable, 1.0)
+    steps = [trajectory.steps[i] for i in trajectory.trainable]
+    return dict(zip(trajectory.trainable, step_weights(steps, config.step_weighting), strict=True))
+
+
+def _loss(
+    trajectory: Trajectory,
+    t: int,
+    chunk: slice,
+    denoised: Tensor,
+    old: Tensor | None,
+    advantage: Tensor,
+    weight: float,
+    config: UpdateConfig,
+) -> Tensor:
+    """The objective of one micro-batch at one step; old: None at the first optimizer step."""
+    step, worth = trajectory.steps[t], advantage.to(denoised)
+    if trajectory.process == "forward":
+        x_0 = trajectory.x_0[chunk].to(denoised)
+        return matching_loss(denoised, denoised.detach() if old is None else old, x_0, worth, step)
+    z = trajectory.noises[t, chunk].to(denoised)
+    if old is None:
+        return stored_noise_loss(denoised, z, worth, step, weight)
+    x, pooled = trajectory.states[t, chunk].to(denoised), math.isinf(config.credit_radius)
+    return _ratio_form(denoised, old, x, z, worth, step, weight, pooled)
+
+
+def _ratio_form(
+    denoised: Tensor,
+    denoised_old: Tensor,
+    x: Tensor,
+    z: Tensor,
+    advantage: Tensor,
+    step: Step,
+    weight: float,
+    pooled: bool,
+) -> Tensor:
+    """The several-steps loss of one transition; pooled: one ratio per image, as in DDPO."""
+    ratios = log_ratio(step.mean(x, denoised), step.mean(x, denoised_old), z, step.std)
+    clip = clip_range(ratios)
+    if pooled:
+        clip = 1e-4
+        ratios = ratios.mean(dim=(1, 2), keepdim=True).expand_as(ratios)
+    trusted = inside_trust_region(denoised.detach(), denoised_old, ratios.detach(), advantage, step)
+    return ratio_loss(ratios, advantage, clip, weight, trusted)
+
+
+def reference_predictions(
+    experience: Experience, steps: Sequence[int], config: UpdateConfig, tick: Tick
+) -> Predictions:
+    """The base model's predictions on the trained states; paid for only with an anchor."""
+    if config.anchor == 0.0 or experience.reference is None:
+        return {}
+    trajectory = experience.trajectory
+    batches = chunks(trajectory.batch, config.micro_batch)
+
+    def predict(denoise: Denoiser) -> Predictions:
+        predictions: Predictions = {}
+        for t in steps:
+            for chunk in batches:
+                x = trajectory.states[t, chunk]
+                samples = range(chunk.start, chunk.stop)
+                with torch.no_grad():
+                    denoised = denoise(x, trajectory.steps[t].sigma_t, samples)
+                predictions[t, chunk.start] = denoised.cpu()
+                tick()
+        return predictions
+
+    return experience.reference(predict)
+
+
+def chunks(batch: int, size: int) -> list[slice]:
+    """Slices of at most `size` that cover `batch` samples."""
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]

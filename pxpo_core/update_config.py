@@ -1,0 +1,49 @@
+"""The settings of one round's training."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .objective import StepWeighting
+
+AnchorRegion = Literal["everywhere", "unmarked"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateConfig:
+    """How a rollout becomes a gradient step; raises ValueError naming what is out of range.
+
+    train_steps: K, how many of the T stochastic steps are trained. steps_per_rollout: optimizer
+    steps; more than 1 needs the ratio form from the second step on. anchor: weight of the KL to
+    the base model, anchor_region: on all pixels or only those without feedback nearby.
+    credit_radius: see `credit`; an infinite one also pools the ratio, as in DDPO.
+    """
+
+    learning_rate: float = 1e-3
+    train_steps: int = 4
+    steps_per_rollout: int = 1
+    step_weighting: StepWeighting = "uniform"
+    credit_radius: float = 0.0
+    anchor: float = 0.0
+    anchor_region: AnchorRegion = "everywhere"
+    micro_batch: int = 8
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "max_grad_norm"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise ValueError(f"{name} must be a positive number, got {value}.")
+        for name in ("train_steps", "steps_per_rollout", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not (math.isfinite(self.anchor) and self.anchor >= 0.0):
+            raise ValueError(f"anchor must be 0 or more, got {self.anchor}.")
+        if math.isnan(self.credit_radius) or self.credit_radius < 0.0:
+            raise ValueError(f"credit_radius must be 0 or more, got {self.credit_radius}.")
+        if self.anchor_region not in ("everywhere", "unmarked"):
+            raise ValueError(
+                f"anchor_region is everywhere or unmarked, got {self.anchor_region!r}."
+            )
+        if self.step_weighting not in ("uniform", "exact"):
+            raise ValueError(f"step_weighting is uniform or exact, got {self.step_weighting!r}.")
