@@ -11,6 +11,7 @@ from .gradient import Experience, Predictions, accumulate_gradient, chunks, refe
 from .lora import LoRALayers, Policy
 from .optimizer import make_optimizer, optimizer_state
 from .update_config import UpdateConfig
+from .workers import SingleProcess, Workers, sum_gradients
 
 __all__ = [
     "Experience",
@@ -62,15 +63,18 @@ def update_policy(
     config: UpdateConfig,
     seed: int,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> UpdateResult:
     """Train `layers` in place on one round and return the new policy.
 
     experiences: one or more rollouts of the current policy; every image weighs the same.
-    optimizer: state of the run's AdamW, or empty. seed: draws the trained steps.
+    optimizer: state of the run's AdamW, or empty. seed: draws the trained steps. workers: other
+    processes that hold other images of the same rollouts; all of them take the same step.
     Without any signal (all advantages 0) the weights do not change and no step is taken.
     Raises NonFiniteUpdateError before any weight changes if a gradient is not finite.
     """
-    strength = _strength(experiences)
+    workers = workers or SingleProcess()
+    batches, strength = _signal(experiences, workers)
     learning_rate = config.learning_rate * strength
     adam = make_optimizer(layers, learning_rate, optimizer)
     generator = torch.Generator().manual_seed(seed)
@@ -91,10 +95,12 @@ def update_policy(
             for experience, steps, reference, first in zip(
                 experiences, chosen, references, first_pass, strict=True
             ):
-                share = experience.trajectory.batch / _images(experiences)
+                share = experience.trajectory.batch / sum(batches)
                 kl += accumulate_gradient(
                     experience, steps, share, config, reference, first, counter.tick
                 )
+            kl = float(workers.sum(torch.tensor(kl, dtype=torch.float64)))
+            sum_gradients(layers.parameters.values(), workers)
             result_norm = _step(adam, layers, config.max_grad_norm)
     return UpdateResult(
         policy=layers.policy(),
@@ -119,19 +125,20 @@ def _step(adam: torch.optim.AdamW, layers: LoRALayers, max_grad_norm: float) -> 
     return norm
 
 
-def _strength(experiences: Sequence[Experience]) -> float:
-    """How much of the learning rate this round's signal earns, over all its images."""
-    images = _images(experiences)
+def _signal(experiences: Sequence[Experience], workers: Workers) -> tuple[list[float], float]:
+    """Images of each rollout, and how much of the learning rate the round's signal earns.
+
+    Both over all processes; a rollout without a signal in any of them earns nothing.
+    """
+    own = [[e.trajectory.batch, float(not e.advantage.is_zero)] for e in experiences]
+    whole = workers.sum(torch.tensor(own, dtype=torch.float64))
+    batches: list[float] = whole[:, 0].tolist()
     square = sum(
-        e.trajectory.batch / images * e.advantage.strength**2
-        for e in experiences
-        if not e.advantage.is_zero
+        batch / sum(batches) * e.advantage.strength**2
+        for e, batch, marked in zip(experiences, batches, whole[:, 1], strict=True)
+        if marked
     )
-    return math.sqrt(square)
-
-
-def _images(experiences: Sequence[Experience]) -> int:
-    return sum(e.trajectory.batch for e in experiences)
+    return batches, math.sqrt(square)
 
 
 def _model_calls(
