@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +112,13 @@ class Policy:
         return state
 
 
-def target_layers(root: nn.Module, target_modules: str) -> dict[str, nn.Module]:
+class Network(Protocol):
+    """Where a LoRA's layers are looked up: a module, or a view of one under other names."""
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
+
+
+def target_layers(root: Network, target_modules: str) -> dict[str, nn.Module]:
     """Name -> layer for every Linear (and, for "all layers", Conv2d) the choice adapts.
 
     Raises ValueError when the model has none.
@@ -142,12 +148,12 @@ def target_layers(root: nn.Module, target_modules: str) -> dict[str, nn.Module]:
     return found
 
 
-def layer_shapes(root: nn.Module) -> dict[str, tuple[int, ...]]:
+def layer_shapes(root: Network) -> dict[str, tuple[int, ...]]:
     """Name -> weight shape (out, in, ...) of every layer a LoRA can adapt."""
     return {name: _weight_shape(layer) for name, layer in target_layers(root, ALL_LAYERS).items()}
 
 
-def new_policy(root: nn.Module, config: LoRAConfig) -> Policy:
+def new_policy(root: Network, config: LoRAConfig) -> Policy:
     """The LoRA of a run that has learned nothing: down random (Kaiming), up zero.
 
     A layer's start depends on its name and config.init_seed only.
@@ -166,7 +172,7 @@ def new_policy(root: nn.Module, config: LoRAConfig) -> Policy:
     return Policy(config, tensors)
 
 
-def check_fits(policy: Policy, root: nn.Module) -> None:
+def check_fits(policy: Policy, root: Network) -> None:
     """Raise ValueError, naming the first layer, when the LoRA was made for another architecture."""
     modules = dict(root.named_modules())
     for name in policy.layers:

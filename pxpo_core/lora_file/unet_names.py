@@ -45,6 +45,21 @@ class UNetNames:
             return f"{self.blocks[block]}.{inner}" if inner else self.blocks[block]
         return None
 
+    def ldm(self, module: str) -> str | None:
+        """The LDM name of a diffusers module, None for one that has none."""
+        for ldm, diffusers in _TOP.items():
+            if module == diffusers:
+                return ldm
+        for block, diffusers in self.blocks.items():
+            if module != diffusers and not module.startswith(f"{diffusers}."):
+                continue
+            inner = module[len(diffusers) + 1 :]
+            if ".resnets." in diffusers:
+                inner = next((ldm for ldm, name in _RESNET.items() if name == inner), "")
+                return f"{block}.{inner}" if inner else None
+            return f"{block}.{inner}" if inner else block
+        return None
+
 
 def unet_names(config: Mapping[str, Any]) -> UNetNames | None:
     """Names for a ComfyUI unet_config; None when it does not describe a standard image UNet."""

@@ -1,17 +1,14 @@
 """What the algorithm must know about a ComfyUI MODEL: its noise family and its identity."""
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import comfy.model_sampling
-import torch
 
+from ...fingerprint import fingerprint as state_fingerprint
 from ...transition import Family
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-FINGERPRINT_TENSORS = 8
 
 
 def noise_family(model: "ModelPatcher") -> Family:
@@ -37,16 +34,5 @@ def noise_scale(model: "ModelPatcher") -> float:
 
 
 def fingerprint(model: "ModelPatcher") -> str:
-    """Identity of the base model: its layers' names and shapes, and the bits of a few small ones.
-
-    Vectors (norms, biases) are read, because loaded LoRAs change matrices. 16 hex digits.
-    """
-    state = model.model.diffusion_model.state_dict()
-    hasher = hashlib.sha256()
-    for name in sorted(state):
-        hasher.update(f"{name}{tuple(state[name].shape)}".encode())
-    vectors = [name for name in sorted(state) if state[name].ndim == 1]
-    stride = max(1, len(vectors) // FINGERPRINT_TENSORS)
-    for name in vectors[::stride]:
-        hasher.update(state[name].detach().to("cpu", torch.float32).numpy().tobytes())
-    return hasher.hexdigest()[:16]
+    """Identity of the base model, whatever LoRAs are loaded: 16 hex digits."""
+    return state_fingerprint(model.model.diffusion_model.state_dict())
