@@ -1,5 +1,6 @@
 """A run on disk: named rounds, written atomically, checked when read. Knows nothing of a host."""
 
+from .deleting import DeletedRun
 from .errors import (
     RunBusyError,
     RunDamagedError,
@@ -17,6 +18,7 @@ from .store import RunStore
 
 __all__ = [
     "Branch",
+    "DeletedRun",
     "GoneBack",
     "Manifest",
     "RoundInfo",

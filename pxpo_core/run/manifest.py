@@ -1,4 +1,4 @@
-"""The small JSON documents of a run: manifest.json, round.json, and the journal of a going back."""
+"""The small JSON documents of a run: manifest.json, round.json, and the journals of its changes."""
 
 import re
 from collections.abc import Mapping
@@ -13,10 +13,12 @@ SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 ROUND_NAME = "round.json"
 JOURNAL_NAME = ".going-back.json"
+DELETION_NAME = ".deleting.json"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FILE = re.compile(r"[a-z]+(_\d{2,6})?\.(safetensors|json|png|jpg)", re.ASCII)
+_TRASH = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}-[0-9a-f]{32}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 
 
@@ -112,6 +114,23 @@ class Journal:
         return cls(**_checked(data, path, _JOURNAL_FIELDS, {}))
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A deletion that was decided: the run's files belong into this folder of the trash."""
+
+    run: str
+    trash: str
+    schema: int = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> "Deletion":
+        """Raises RunDamagedError naming the file and the field."""
+        return cls(**_checked(data, path, _DELETION_FIELDS, {}))
+
+
 def is_token(value: object) -> bool:
     """Whether a value can name a command that is carried out once."""
     return _matches(_TOKEN, value)
@@ -156,6 +175,11 @@ _JOURNAL_FIELDS = {
     "to": _is_count,
     "branch": lambda v: _is_count(v) and 1 <= v <= 9999,
     "token": is_token,
+}
+_DELETION_FIELDS = {
+    "schema": _is_count,
+    "run": lambda v: _matches(_ID, v),
+    "trash": lambda v: _matches(_TRASH, v),
 }
 
 

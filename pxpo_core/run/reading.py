@@ -8,7 +8,16 @@ from typing import Any
 
 from . import files
 from .errors import RunDamagedError
-from .manifest import JOURNAL_NAME, MANIFEST_NAME, ROUND_NAME, Journal, Manifest, RoundInfo
+from .manifest import (
+    DELETION_NAME,
+    JOURNAL_NAME,
+    MANIFEST_NAME,
+    ROUND_NAME,
+    Deletion,
+    Journal,
+    Manifest,
+    RoundInfo,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +39,9 @@ _OUR_FILE = re.compile(r"(reward_\d{2,6}\.png|thumb_\d{2,6}\.jpg)", re.ASCII)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
+    """What the run is; None when there is none, or only what is left of a deleted one."""
+    if read_deletion(folder) is not None:
+        return None
     path = folder / MANIFEST_NAME
     if os.path.lexists(path):
         return Manifest.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
@@ -49,6 +61,17 @@ def read_journal(folder: Path) -> Journal | None:
         return Journal.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
     except RunDamagedError as error:
         raise RunDamagedError(f"{error} Delete it to keep the rounds that are there.") from None
+
+
+def read_deletion(folder: Path) -> Deletion | None:
+    """The deletion of the run that was decided and not finished, if any."""
+    path = folder / DELETION_NAME
+    if not os.path.lexists(path):
+        return None
+    try:
+        return Deletion.parse(files.read_file(path, files.MAX_JSON_BYTES), path)
+    except RunDamagedError as error:
+        raise RunDamagedError(f"{error} Delete it to keep what is there.") from None
 
 
 def round_numbers(folder: Path) -> list[int]:
@@ -158,6 +181,11 @@ def remove_leftovers(folder: Path) -> None:
             remove_temporary(folder / entry)
 
 
+def is_our_file(name: str) -> bool:
+    """Whether a file in a round's folder has a name that PXPO gives."""
+    return name in (*NEEDED, MEMORY_NAME, ROUND_NAME) or _OUR_FILE.fullmatch(name) is not None
+
+
 def remove_temporary(path: Path) -> None:
     """Delete a temporary file or folder of ours, and never a file we did not write."""
     try:
@@ -165,7 +193,7 @@ def remove_temporary(path: Path) -> None:
             path.unlink()
         elif path.is_dir():
             for entry in os.listdir(path):
-                if entry in (*NEEDED, MEMORY_NAME, ROUND_NAME) or _OUR_FILE.fullmatch(entry):
+                if is_our_file(entry):
                     (path / entry).unlink()
             path.rmdir()
     except OSError as error:

@@ -13,6 +13,14 @@ from typing import Any, TypeVar
 
 from ..lora import Policy
 from . import files
+from .deleting import (
+    TRASH_NAME,
+    DeletedRun,
+    check_wanted,
+    delete,
+    finish_deleting,
+    remove_emptied,
+)
 from .errors import RunDamagedError, RunError, RunWriteError
 from .expectations import check_expected, check_same_run
 from .fork import chain_of, copy_run, remove_copy
@@ -30,6 +38,7 @@ from .loading import read_head, read_policy
 from .lock import writer_lock
 from .manifest import Manifest
 from .names import run_directory
+from .overview import write_overview
 from .reading import (
     is_temporary,
     read_chain,
@@ -98,7 +107,7 @@ class RunStore:
         try:
             changed = os.stat(folder).st_mtime_ns
         except FileNotFoundError:
-            return "none"
+            return f"none{_changed(self.root / TRASH_NAME)}"
         try:
             manifest = read_manifest(folder)
             if manifest is None:
@@ -115,6 +124,20 @@ class RunStore:
         folder = run_directory(self.root, name)
         manifest = read_manifest(folder)
         return manifest.lora if manifest is not None and round_numbers(folder) else None
+
+    def check(self, name: str) -> None:
+        """Raise RunNameError or RunDamagedError for what is wrong at a glance.
+
+        Sees what is missing, too short or too long, and reads no weights.
+        """
+        folder = run_directory(self.root, name)
+
+        def read() -> None:
+            manifest = read_manifest(folder)
+            if manifest is not None:
+                read_chain(folder, manifest)
+
+        _steady(folder, read)
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """The metrics of every round, oldest first, each with its "round" number."""
@@ -193,6 +216,39 @@ class RunStore:
             raise RunWriteError(
                 f"Going back in run {name} was not finished: {error}. No round is lost."
             ) from error
+
+    def delete(self, name: str, wanted: str, rounds: int) -> DeletedRun:
+        """Move a run's files into <root>/.trash; any file PXPO did not write stays where it is.
+
+        wanted, rounds: the uuid and the number of rounds of the run that a person has confirmed to
+        delete; any other is refused. Raises RunError and its kinds; after an error the run is
+        whole, or counts as deleted and the next writer finishes.
+        """
+        folder = run_directory(self.root, name)
+        try:
+            if not folder.is_dir():
+                return DeletedRun(None)
+            with writer_lock(folder, self.lock_timeout):
+                _settle(folder)
+                manifest = read_manifest(folder)
+                if manifest is None:
+                    remove_emptied(folder)
+                    return DeletedRun(None)
+                check_wanted(folder, manifest, wanted, rounds)
+                deleted = delete(folder, manifest)
+                remove_emptied(folder)
+                return deleted
+        except OSError as error:
+            raise RunWriteError(
+                f"Deleting run {name} was not finished: {error}. Nothing is lost: what was moved "
+                f"is in {self.root / TRASH_NAME}."
+            ) from error
+
+    def write_overview(self, name: str, overview: Mapping[str, Any]) -> None:
+        """Leave overview.json in an existing run's folder, for those who show it."""
+        folder = run_directory(self.root, name)
+        if folder.is_dir():
+            write_overview(folder, overview)
 
     def fork(
         self, name: str, new_name: str, round_: int | None = None, branch: int | None = None
@@ -290,6 +346,15 @@ def _settle(folder: Path) -> None:
     """Clear away and finish what writers that died left. The lock is held."""
     remove_leftovers(folder)
     finish(folder)
+    finish_deleting(folder)
+
+
+def _changed(folder: Path) -> str:
+    """When a folder was changed, to be part of a fingerprint; nothing while there is none."""
+    try:
+        return f" {os.stat(folder).st_mtime_ns}"
+    except FileNotFoundError:
+        return ""
 
 
 def _is_copy(target: Path, source: Manifest, round_: int) -> bool:
