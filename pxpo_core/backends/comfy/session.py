@@ -4,21 +4,25 @@ Loading, conditioning, masks, hooks, previews and interruption all come from the
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import comfy.ldm.modules.attention
 import comfy.samplers
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from ...denoiser import Denoiser
 from ...lora import LoRALayers
 from ...rollout import Trajectory, sample_trajectory
 from ...transition import as_schedule
-from .host_model import noise_family, noise_scale
-from .training_mode import training_mode
+from .backward import Backward, other_models
+from .conditioning import entry_rows, without_control_gradients
+from .host_model import has_frames, noise_family, noise_scale
+from .in_place import SavedTensors, copy_unless_in
+from .training_mode import differentiable_kernels, training_mode
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -34,6 +38,7 @@ class SamplingJob:
 
     model: without the policy's patches. noise: [B, C, h, w] unit noise of x_T. latent_image:
     [B, C, h, w], zeros for an empty latent. noise_mask: the LATENT's, or None. sigmas: T + 1.
+    A model whose latent is a video gets one of one frame: pictures have no frames here.
     """
 
     model: "ModelPatcher"
@@ -56,7 +61,8 @@ def sample(
 ) -> tuple[Tensor, Trajectory]:
     """Sample one batch with the LoRA attached.
 
-    noises: [T, B, C, h, w]. Returns the LATENT samples (host units, CPU) and the trajectory.
+    noises: [T, B, C, h, w]. Returns the LATENT samples (host units, CPU, with the frame dimension
+    of a model that has one) and the trajectory.
     """
     family, scale = noise_family(job.model), noise_scale(job.model)
     sigmas = as_schedule(job.sigmas)
@@ -72,15 +78,17 @@ def sample(
         kept.append(_without_masked_noise(trajectory, denoise.denoise_mask))
         return trajectory.x_0.to(x)
 
-    latent = _run(job, layers, body, training=False)
+    latent = _run(job, layers, body, training=None)
     return latent.cpu(), kept[0]
 
 
 class ReplaySession:
     """A `pxpo_core.denoiser.Session` on a ComfyUI MODEL, with gradients; layers None: the base."""
 
-    def __init__(self, job: SamplingJob, layers: LoRALayers | None) -> None:
-        self._job, self._layers = job, layers
+    def __init__(
+        self, job: SamplingJob, layers: LoRALayers | None, backward: Backward | None = None
+    ) -> None:
+        self._job, self._layers, self._backward = job, layers, backward or Backward()
 
     def __call__(self, work: Callable[[Denoiser], T]) -> T:
         results: list[T] = []
@@ -89,38 +97,50 @@ class ReplaySession:
             results.append(work(denoise))
             return torch.zeros_like(x)
 
-        _run(self._job, self._layers, body, training=True)
+        _run(self._job, self._layers, body, training=self._backward)
         return results[0]
 
 
-def _run(job: SamplingJob, layers: LoRALayers | None, body: Body, *, training: bool) -> Tensor:
-    """Run `body` where the host would run its sampler, with the LoRA attached around it only."""
+def _run(
+    job: SamplingJob, layers: LoRALayers | None, body: Body, *, training: Backward | None
+) -> Tensor:
+    """Run `body` where the host would run its sampler, with the LoRA attached around it only.
+
+    training: how gradients are computed; None: without them.
+    """
+
+    frames = has_frames(job.model)
 
     def sampler_function(
         model_k: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback: Any, disable: bool
     ) -> Tensor:
-        network = model_k.inner_model.inner_model.diffusion_model
-        with (
-            training_mode(network) if training else nullcontext(),
-            layers.attached(network) if layers is not None else nullcontext(),
-        ):
-            denoise = _GuidedDenoiser(model_k, extra_args)
-            if training and layers is not None and _works_in_place(denoise, x, sigmas, layers):
-                with torch.autograd.graph.saved_tensors_hooks(
-                    _copy_unless_in(network), lambda kept: kept
-                ):
-                    return body(denoise, x)
-            return body(denoise, x)
+        guider = model_k.inner_model
+        network = guider.inner_model.diffusion_model
+        guider.conds = without_control_gradients(guider.conds)
+        with ExitStack() as stack:
+            watch = False
+            if training is not None:
+                stack.enter_context(training_mode(network, *other_models(guider)))
+            else:
+                stack.enter_context(differentiable_kernels())
+            if layers is not None:
+                stack.enter_context(layers.attached(network))
+            if training is not None:
+                watch = not stack.enter_context(training.prepared(guider))
+            denoise = _GuidedDenoiser(model_k, extra_args, frames, watch)
+            return _framed(body(denoise, _picture(x, frames)), frames)
 
     model = job.model.clone()
     # One attention path for sampling and replay; the host's faster ones may lack a backward.
     model.model_options["transformer_options"]["optimized_attention_override"] = _torch_attention
+    if training is not None:
+        training.reserve_memory(model)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(job.positive, job.negative)
     guider.set_cfg(job.cfg)
     samples: Tensor = guider.sample(
-        job.noise,
-        job.latent_image,
+        _framed(job.noise, frames),
+        _framed(job.latent_image, frames),
         comfy.samplers.KSAMPLER(sampler_function),
         job.sigmas,
         denoise_mask=job.noise_mask,
@@ -130,48 +150,58 @@ def _run(job: SamplingJob, layers: LoRALayers | None, body: Body, *, training: b
     return samples
 
 
-def _copy_unless_in(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Copies what backward keeps, for models (Flux) that later write into it; not the weights."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    return lambda kept: (
-        kept if kept.untyped_storage().data_ptr() in weights else kept.detach().clone()
-    )
+def _framed(picture: Tensor, frames: bool) -> Tensor:
+    """[B, C, h, w] as the model has it: a video model's latent is one of one frame."""
+    return picture.unsqueeze(2) if frames else picture
 
 
-def _works_in_place(
-    denoise: "_GuidedDenoiser", x: Tensor, sigmas: Tensor, layers: LoRALayers
-) -> bool:
-    """Whether the model overwrites what its gradient needs, by a backward through one sample."""
-    try:
-        denoised = denoise(x[:1].clone(), float(sigmas[0]), range(1))
-        torch.autograd.grad(denoised.sum(), list(layers.parameters.values()), allow_unused=True)
-    except RuntimeError as error:
-        if "inplace operation" not in str(error):
-            raise
-        return True
-    return False
+def _picture(latent: Tensor, frames: bool) -> Tensor:
+    """The model's latent as [B, C, h, w]."""
+    return latent.squeeze(2) if frames and latent.ndim == 5 else latent
 
 
 class _GuidedDenoiser:
     """A `Denoiser` over the host's guided model, for any subset of the batch."""
 
-    def __init__(self, model_k: Any, extra_args: dict[str, Any]) -> None:
-        self._model_k, self._extra_args = model_k, extra_args
+    def __init__(
+        self, model_k: Any, extra_args: dict[str, Any], frames: bool, watch: bool
+    ) -> None:
+        """watch: find out at the first gradient whether the model works in place."""
+        self._model_k, self._extra_args, self._frames = model_k, extra_args, frames
         self._guider = model_k.inner_model
         self._batch = int(model_k.noise.shape[0])
+        self._works_in_place: bool | None = None if watch else False
 
     @property
     def denoise_mask(self) -> Tensor | None:
         mask: Tensor | None = self._extra_args["denoise_mask"]
-        return mask
+        return None if mask is None else _picture(mask, self._frames)
 
     def __call__(self, x: Tensor, sigma: float, samples: Sequence[int]) -> Tensor:
         x = x.to(self._model_k.noise.device)
+        if not torch.is_grad_enabled() or self._works_in_place is False:
+            return self._call(x, sigma, samples)
+        if self._works_in_place is None:
+            saved = SavedTensors()
+            with saved_tensors_hooks(saved.keep, lambda kept: kept):
+                denoised = self._call(x, sigma, samples)
+            self._works_in_place = saved.overwritten
+            if not self._works_in_place:
+                return denoised
+            del saved, denoised
+        network = self._guider.inner_model.diffusion_model
+        with saved_tensors_hooks(copy_unless_in(network), lambda kept: kept):
+            return self._call(x, sigma, samples)
+
+    def _call(self, x: Tensor, sigma: float, samples: Sequence[int]) -> Tensor:
+        rows = list(samples)
+        x = _framed(x, self._frames)
         sigmas = torch.full((x.shape[0],), sigma, device=x.device, dtype=torch.float32)
-        if list(samples) == list(range(self._batch)):
+        if rows == list(range(self._batch)):
             denoised: Tensor = self._model_k(x, sigmas, **self._extra_args)
-            return denoised
-        return self._call_rows(x, sigmas, list(samples))
+        else:
+            denoised = self._call_rows(x, sigmas, rows)
+        return _picture(denoised, self._frames)
 
     def _call_rows(self, x: Tensor, sigmas: Tensor, rows: list[int]) -> Tensor:
         """Call the model for some samples: conditioning and masks are cut to their rows."""
@@ -182,9 +212,7 @@ class _GuidedDenoiser:
         if extra["denoise_mask"] is not None:
             extra["denoise_mask"] = extra["denoise_mask"][rows]
         conds = guider.conds
-        guider.conds = {
-            name: _cond_rows(entries, rows, self._batch) for name, entries in conds.items()
-        }
+        guider.conds = {name: entry_rows(entries, rows) for name, entries in conds.items()}
         try:
             denoised: Tensor = part(x, sigmas, **extra)
             return denoised
@@ -192,26 +220,11 @@ class _GuidedDenoiser:
             guider.conds = conds
 
 
-def _cond_rows(entries: list[dict[str, Any]], rows: list[int], batch: int) -> list[dict[str, Any]]:
-    """Conditioning entries cut to `rows` wherever they hold one value per sample."""
-
-    def cut(cond: Any) -> Any:
-        value = getattr(cond, "cond", None)
-        if batch > 1 and isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == batch:
-            return cond._copy_with(value[rows])
-        return cond
-
-    return [
-        {**entry, "model_conds": {k: cut(v) for k, v in entry["model_conds"].items()}}
-        for entry in entries
-    ]
-
-
 def _without_masked_noise(trajectory: Trajectory, mask: Tensor | None) -> Trajectory:
     """z is 0 where an inpainting mask overwrites x: the policy did not decide those pixels."""
     if mask is None:
         return trajectory
-    return replace(trajectory, noises=trajectory.noises * mask.to(trajectory.noises))
+    return replace(trajectory, noises=trajectory.noises * (mask > 0.0).to(trajectory.noises))
 
 
 def _torch_attention(_chosen: Any, *args: Any, **kwargs: Any) -> Tensor:

@@ -9,27 +9,40 @@ from torch import nn
 
 
 @contextmanager
-def training_mode(model: nn.Module) -> Iterator[None]:
-    """Gradients on, the model's own parameters frozen; flags restored afterwards.
+def training_mode(*models: nn.Module) -> Iterator[None]:
+    """Gradients on, the models' own parameters frozen; flags restored afterwards.
 
     Must be entered after the host has loaded the weights: loading can put inference tensors back.
     """
-    management = comfy.model_management
-    in_training = getattr(management, "in_training", None)
-    with torch.inference_mode(False), torch.enable_grad():
-        _replace_inference_tensors(model)
-        flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with torch.inference_mode(False), torch.enable_grad(), differentiable_kernels():
+        for model in models:
+            _replace_inference_tensors(model)
+        flags = [(p, p.requires_grad) for model in models for p in model.parameters()]
         try:
-            if in_training is not None:
-                management.in_training = True
             for parameter, _ in flags:
                 parameter.requires_grad_(False)
             yield
         finally:
-            if in_training is not None:
-                management.in_training = in_training
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
+
+
+@contextmanager
+def differentiable_kernels() -> Iterator[None]:
+    """The host computes with kernels that have a backward; newer hosts have others for sampling.
+
+    Sampling needs them too: a replay must give the predictions that were sampled.
+    """
+    management = comfy.model_management
+    before = getattr(management, "in_training", None)
+    if before is None:
+        yield
+        return
+    management.in_training = True
+    try:
+        yield
+    finally:
+        management.in_training = before
 
 
 def _replace_inference_tensors(model: nn.Module) -> None:
