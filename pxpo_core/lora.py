@@ -200,6 +200,15 @@ class LoRALayers:
             for name in sorted(policy.tensors)
         }
 
+    @property
+    def config(self) -> LoRAConfig:
+        return self._config
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapted layers, sorted."""
+        return self._names
+
     def policy(self) -> Policy:
         """The current weights as immutable data."""
         tensors = {n: p.detach().cpu().clone().contiguous() for n, p in self.parameters.items()}
