@@ -19,6 +19,7 @@ from .runs import run_store
 from .types import CATEGORY, Reward, advanced
 from .types import Rollout as RolloutType
 from .update_checks import check_current, common_run
+from .update_effect import Effect, measure_effect
 from .update_report import chart, loss_map, memory_text, settings, success_text
 
 THUMBNAILS = 8
@@ -102,7 +103,12 @@ class UpdateLoRA(io.ComfyNode):
                         tooltip="Pictures trained at once. Lower it when memory runs out.",
                     )
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="Not used yet."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Shows what the round changed, with a before / after slider. Costs the "
+                    "sampling of one more picture.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -182,6 +188,10 @@ class UpdateLoRA(io.ComfyNode):
             "sampling_steps": len(rollout[0].trajectory.sigmas) - 1,
             "micro_batch": result.micro_batch,
         }
+        effect = Effect({})
+        if vae:
+            effect = measure_effect(rollout, reward, result.policy, vae[0], node_id)
+            metrics |= effect.metrics
         state, kept = memory.add_to(head.state, head.memory)
         head = store.write_round(
             run.name,
@@ -200,13 +210,24 @@ class UpdateLoRA(io.ComfyNode):
             ),
             policy.digest if run.round > 0 else None,
         )
+        if effect.stopped is not None:
+            say(node_id, f"Interrupted. Run {run.name} keeps round {head.round}.")
+            raise effect.stopped
         return _outputs(
             node_id,
             rollout[0],
             head,
             # The paint widget asks for the next pictures when its marks have been learned from.
-            {"run": run.name, "round": head.round, "trained": True, "painted": painted, **metrics},
+            {
+                "run": run.name,
+                "round": head.round,
+                "trained": True,
+                "painted": painted,
+                **metrics,
+                "effect": effect.shown,
+            },
             success_text(head, summary, [entry["reward_mean"] for entry in head.history])
+            + effect.text
             + memory_text(config.micro_batch, result.micro_batch),
         )
 

@@ -8,7 +8,10 @@ from ..pxpo_core.metrics import RewardSummary
 from ..pxpo_core.run import RunHead
 from ..pxpo_core.update import UpdateConfig
 
-CHART = ("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images")
+CHART = (
+    *("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images"),
+    *("change_inside", "change_outside"),
+)
 """What the node's chart draws of every round."""
 
 

@@ -1,6 +1,9 @@
-"""What changed between two pictures made from the same noise, as a heatmap."""
+"""What changed between two pictures made from the same noise: how much, where, and as a heatmap."""
+
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .reward import LUMINANCE, check_images
@@ -17,6 +20,9 @@ STOPS = (
 SMALLEST_SCALE = 0.02
 """Differences below this are not blown up: they are the rounding of the arithmetic."""
 
+BAND = 16
+"""Pixels around a marked area that count as neither side: two latent pixels, the VAE's reach."""
+
 _TOP = 0.995
 _RELIEF = 0.16
 
@@ -30,6 +36,30 @@ def difference(before: Tensor, after: Tensor) -> Tensor:
             f"{list(after.shape)}."
         )
     return (after - before).abs().mean(dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class AreaChange:
+    """Mean absolute change, 0..1, where a picture was marked and elsewhere; None: no such place."""
+
+    inside: float | None
+    outside: float | None
+
+
+def change_by_area(changes: Tensor, marked: Tensor, band: int = BAND) -> AreaChange:
+    """How much changed on marked pixels, and beyond `band` pixels around them.
+
+    changes: [H, W] from `difference`. marked: bool [h, w], resized to the changes.
+    """
+    size = (int(changes.shape[0]), int(changes.shape[1]))
+    inside = F.interpolate(marked[None, None].float(), size)
+    near = F.max_pool2d(inside, (2 * band + 1, 1), 1, (band, 0))
+    near = F.max_pool2d(near, (1, 2 * band + 1), 1, (0, band))
+    return AreaChange(_mean(changes, inside[0, 0] > 0.0), _mean(changes, near[0, 0] == 0.0))
+
+
+def _mean(changes: Tensor, where: Tensor) -> float | None:
+    return float(changes[where].mean()) if bool(where.any()) else None
 
 
 def difference_scale(changes: Tensor) -> float:

@@ -24,3 +24,9 @@ def summarize_rewards(reward: Tensor) -> RewardSummary:
         images=len(per_image),
         marked_area=float((reward != 0).float().mean()),
     )
+
+
+def most_marked(reward: Tensor, reviewed: Tensor) -> int:
+    """The picture with the most feedback. reward: [B, H, W]; reviewed: [B] bool, any of them."""
+    feedback = reward.abs().flatten(1).sum(dim=1)
+    return int(feedback.masked_fill(~reviewed, -1.0).argmax())

@@ -8,11 +8,14 @@ import torch
 from pxpo_core.difference import (
     SMALLEST_SCALE,
     STOPS,
+    AreaChange,
+    change_by_area,
     difference,
     difference_heatmap,
     difference_scale,
     ramp,
 )
+from pxpo_core.metrics import most_marked
 from pxpo_core.picture_grid import LARGEST_GRID, Column, labelled_grid
 
 
@@ -32,6 +35,37 @@ def test_difference_is_the_mean_over_colours() -> None:
 def test_pictures_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="different sizes"):
         difference(pictures(1, 8, 8), pictures(1, 8, 9))
+
+
+def test_change_is_told_apart_by_area_with_a_band_between() -> None:
+    marked = torch.zeros(64, 96, dtype=torch.bool)
+    marked[20:30, 40:50] = True
+    changes = torch.full((64, 96), 0.1)
+    changes[4:46, 24:66] = 9.0  # 16 pixels around, corners too
+    changes[20:30, 40:50] = 0.4
+    change = change_by_area(changes, marked)
+    assert change.inside == pytest.approx(0.4)
+    assert change.outside == pytest.approx(0.1)
+    changes[3, 24] = 9.0
+    assert change_by_area(changes, marked).outside > 0.1
+
+
+def test_change_without_an_inside_or_an_outside() -> None:
+    changes = torch.rand(40, 24)
+    nothing = change_by_area(changes, torch.zeros(5, 3, dtype=torch.bool))
+    assert nothing == AreaChange(None, pytest.approx(float(changes.mean())))
+    everything = change_by_area(changes, torch.ones(40, 24, dtype=torch.bool))
+    assert everything == AreaChange(pytest.approx(float(changes.mean())), None)
+
+
+def test_the_most_marked_picture_is_a_reviewed_one() -> None:
+    maps = torch.zeros(3, 4, 4)
+    maps[0] = 1.0
+    maps[1, 0] = 0.3
+    maps[2, :2] = -1.0
+    assert most_marked(maps, torch.tensor([True, True, True])) == 0
+    assert most_marked(maps, torch.tensor([False, True, True])) == 2
+    assert most_marked(torch.zeros(2, 4, 4), torch.tensor([False, True])) == 1
 
 
 def test_one_pixel_does_not_set_the_scale_and_rounding_is_not_blown_up() -> None:

@@ -1,4 +1,4 @@
-"""A ComfyUI node for tests: masks that no honest node would make."""
+"""ComfyUI nodes for tests: values that no honest node would make."""
 
 
 class NaNMask:
@@ -16,4 +16,25 @@ class NaNMask:
         return (mask,)
 
 
-NODE_CLASS_MAPPINGS = {"PXPOTest_NaNMask": NaNMask}
+class BadVAE:
+    """A VAE that fails, or during which the person presses Cancel."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "test", "make", ("VAE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"cancels": ("BOOLEAN", {"default": False})}}
+
+    def make(self, cancels):
+        self.cancels = cancels
+        return (self,)
+
+    def decode(self, latent):
+        if self.cancels:
+            from comfy.model_management import InterruptProcessingException
+
+            raise InterruptProcessingException
+        raise RuntimeError("wrong kind of latent")
+
+
+NODE_CLASS_MAPPINGS = {"PXPOTest_NaNMask": NaNMask, "PXPOTest_BadVAE": BadVAE}
