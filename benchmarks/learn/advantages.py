@@ -1,0 +1,75 @@
+"""A round's advantage maps under each baseline; what DDPO remembers of its prompts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pxpo_core.credit import CLIP, Advantage, area_average, scale_and_clip
+from pxpo_core.reward import automatic_reward
+from pxpo_core.round import RewardMemory, round_advantages
+
+from .methods import Method
+
+BUFFER, MINIMUM = 32, 16
+
+
+@dataclass
+class PromptStatistics:
+    """Mean and deviation of each prompt's last rewards, as ddpo-pytorch tracks them.
+
+    Prompts with fewer than MINIMUM images so far use the whole batch.
+    """
+
+    _seen: dict[str, deque[float]] = field(default_factory=dict)
+
+    def normalise(self, prompts: Sequence[str], rewards: Tensor) -> Tensor:
+        """(R - mean) / (std + 1e-6) per prompt, [B] to [B]; remembers the rewards."""
+        result = torch.empty_like(rewards)
+        for prompt in dict.fromkeys(prompts):
+            members = [i for i, other in enumerate(prompts) if other == prompt]
+            seen = self._seen.setdefault(prompt, deque(maxlen=BUFFER))
+            seen.extend(rewards[members].tolist())
+            known = torch.tensor(list(seen)) if len(seen) >= MINIMUM else rewards
+            spread = known.std(correction=0) + 1e-6
+            result[members] = (rewards[members] - known.mean()) / spread
+        return result
+
+
+class Credit:
+    """Turns a run's reward maps into advantages, round after round."""
+
+    def __init__(self, method: Method, latent_size: tuple[int, int] = (32, 32)) -> None:
+        self._method, self._size = method, latent_size
+        self._prompts = PromptStatistics()
+        self._memory = RewardMemory()
+
+    def advantage(self, rewards: Tensor, images: Tensor, prompts: Sequence[str]) -> Advantage:
+        """rewards: [B, H, W] for images [B, H, W, 3], equal prompts side by side."""
+        if self._method.baseline == "ddpo":
+            scores = self._prompts.normalise(prompts, rewards.mean(dim=(1, 2))).clamp(-CLIP, CLIP)
+            return Advantage(scores[:, None, None].expand(-1, *self._size).contiguous(), 1.0, 1.0)
+        if self._method.baseline == "none":
+            result = scale_and_clip(
+                area_average(rewards, self._size), self._memory.scale, painted=False
+            )
+            self._memory = RewardMemory(scale=result.run_scale)
+            return result
+        groups = _runs(prompts)
+        parts, self._memory = round_advantages(
+            [automatic_reward(rewards[g], images[g], "benchmark") for g in groups],
+            self._size,
+            self._memory,
+            self._method.credit_radius,
+        )
+        return Advantage(torch.cat([p.values for p in parts]), parts[0].rms, parts[0].run_scale)
+
+
+def _runs(prompts: Sequence[str]) -> list[slice]:
+    """Slices of equal neighbours."""
+    starts = [i for i in range(len(prompts)) if i == 0 or prompts[i] != prompts[i - 1]]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(prompts)], strict=True)]

@@ -1,0 +1,70 @@
+"""What is measured: cells, how long they run, and which are still to do. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+FINAL_SEEDS = tuple(range(8))
+TUNING_SEEDS = (1000, 1001, 1002)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One run: a method learns a task from one seed."""
+
+    task: str
+    method: str
+    rate: float
+    batch: int
+    seed: int
+
+    @property
+    def tuning(self) -> bool:
+        """Tuning seeds choose the learning rate and never enter a result."""
+        return self.seed in TUNING_SEEDS
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """budget: training images at most. evaluations: after how many images, rising. held_out:
+    pictures per evaluation."""
+
+    budget: int
+    evaluations: tuple[int, ...]
+    held_out: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def protocol(tuning: bool, budget: int, held_out: int) -> Protocol:
+    """Tuning looks twice, a final run often enough to tell 32 images apart early on."""
+    if tuning:
+        times: Iterable[int] = (budget // 2, budget)
+    else:
+        spread = [*range(32, 129, 32), *range(192, 513, 64), *range(640, 5121, 128)]
+        times = (t for t in spread if t <= budget)
+    return Protocol(budget, tuple(times), held_out)
+
+
+def seconds_of(
+    cell: Cell, train_steps: int, steps: int, plan: Protocol, call: float, gradient: float
+) -> float:
+    """Estimated duration. call, gradient: seconds per image of a guided prediction without and
+    with its gradient; every image takes `steps` predictions and `train_steps` gradients."""
+    trained = min(train_steps, steps - 1)
+    sampled = plan.budget + plan.held_out * len(plan.evaluations)
+    return sampled * steps * call + plan.budget * trained * gradient
+
+
+def missing(wanted: Sequence[Cell], done: Iterable[Mapping[str, Any]], held_out: int) -> list[Cell]:
+    """The wanted cells without a record that looked at as many held-out pictures."""
+    have = {(key_of(r), r["protocol"]["held_out"]) for r in done}
+    return [cell for cell in wanted if (cell, held_out) not in have]
+
+
+def key_of(record: Mapping[str, Any]) -> Cell:
+    return Cell(record["task"], record["method"], record["rate"], record["batch"], record["seed"])

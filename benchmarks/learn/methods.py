@@ -1,0 +1,113 @@
+"""What is compared: each method is a few settings of one update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pxpo_core.objective import StepWeighting
+from pxpo_core.update import UpdateConfig
+
+Baseline = Literal["none", "group", "ddpo"]
+ALL_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to learn from a round; the learning rate and the batch are not part of it.
+
+    baseline: "none" takes the reward as it is, "group" is the per-pixel leave-one-out mean per
+    prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
+    images. target_modules: which layers get a LoRA.
+    """
+
+    name: str
+    says: str
+    credit_radius: float = 0.0
+    step_weighting: StepWeighting = "uniform"
+    train_steps: int = 4
+    steps_per_rollout: int = 1
+    baseline: Baseline = "group"
+    anchor: float = 0.0
+    target_modules: str = "all layers"
+
+    def config(self, learning_rate: float, micro_batch: int) -> UpdateConfig:
+        return UpdateConfig(
+            learning_rate=learning_rate,
+            train_steps=self.train_steps,
+            steps_per_rollout=self.steps_per_rollout,
+            step_weighting=self.step_weighting,
+            credit_radius=self.credit_radius,
+            anchor=self.anchor,
+            micro_batch=micro_batch,
+        )
+
+
+_DEFAULT = Method("default", "our defaults: per pixel, group baseline, uniform weights, 4 of 16")
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "ddpo",
+            "published DDPO: image-mean log-prob, exact weights, per-prompt (R - mean) / std, "
+            "every step trained",
+            credit_radius=math.inf,
+            step_weighting="exact",
+            train_steps=ALL_STEPS,
+            baseline="ddpo",
+        ),
+        replace(
+            _DEFAULT,
+            name="ddpo_improved",
+            says="DDPO with our baseline, scale and uniform weights",
+            credit_radius=math.inf,
+        ),
+        Method(
+            "pxpo",
+            "the paper's formula: each pixel's own reward and log-prob, exact weights, every step, "
+            "no baseline",
+            step_weighting="exact",
+            train_steps=ALL_STEPS,
+            baseline="none",
+        ),
+        _DEFAULT,
+        replace(
+            _DEFAULT,
+            name="weights_exact",
+            says="default with exact weights",
+            step_weighting="exact",
+        ),
+        replace(_DEFAULT, name="baseline_none", says="default without a baseline", baseline="none"),
+        replace(
+            _DEFAULT, name="radius_1", says="default with a credit radius of 1", credit_radius=1.0
+        ),
+        replace(
+            _DEFAULT, name="radius_4", says="default with a credit radius of 4", credit_radius=4.0
+        ),
+        replace(_DEFAULT, name="steps_1", says="default, 1 of 16 steps trained", train_steps=1),
+        replace(_DEFAULT, name="steps_8", says="default, 8 of 16 steps trained", train_steps=8),
+        replace(
+            _DEFAULT, name="steps_16", says="default, every step trained", train_steps=ALL_STEPS
+        ),
+        replace(
+            _DEFAULT,
+            name="two_updates",
+            says="default, two optimizer steps per rollout",
+            steps_per_rollout=2,
+        ),
+        replace(
+            _DEFAULT,
+            name="anchor",
+            says="default with an anchor to the base model of 0.01",
+            anchor=0.01,
+        ),
+        replace(
+            _DEFAULT,
+            name="attention_only",
+            says="default, LoRA in the attention layers only",
+            target_modules="attention",
+        ),
+    )
+}

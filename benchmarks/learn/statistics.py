@@ -1,0 +1,64 @@
+"""From evaluation curves to claims: images to a gain, ratios, intervals. Pure functions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES = 10_000
+
+
+def images_to_gain(curve: Sequence[tuple[int, float]], gain: float) -> int | None:
+    """Images at the first evaluation that reaches `gain` and is confirmed by the next one.
+
+    curve: (training images, gain on the held-out pictures), rising in images. None: never; the
+    last evaluation has no successor and cannot be confirmed.
+    """
+    for (images, value), (_, following) in itertools.pairwise(curve):
+        if value >= gain and following >= gain:
+            return images
+    return None
+
+
+def gain_at(curve: Sequence[tuple[int, float]], images: int) -> float | None:
+    """The gain at exactly this many images, None if it was not evaluated."""
+    return dict(curve).get(images)
+
+
+def with_budget(counts: Sequence[int | None], budgets: Sequence[int]) -> list[int]:
+    """Images to a gain where "never" counts as one more than was tried."""
+    return [b + 1 if c is None else c for c, b in zip(counts, budgets, strict=True)]
+
+
+def geometric_mean_ratio(
+    numerators: Sequence[float], denominators: Sequence[float], paired: bool, seed: int = 0
+) -> tuple[float, float, float]:
+    """Geometric mean of a/b with its 95 % bootstrap interval over seeds: (mean, low, high).
+
+    paired: the i-th values share a seed and are drawn together; otherwise each side is drawn alone.
+    Raises ValueError without values or with values that are not positive.
+    """
+    if not numerators or not denominators:
+        raise ValueError("A ratio needs at least one value on either side.")
+    if min(*numerators, *denominators) <= 0:
+        raise ValueError("Ratios of images need positive numbers.")
+    if paired and len(numerators) != len(denominators):
+        raise ValueError(f"{len(numerators)} and {len(denominators)} values cannot be paired.")
+    a, b = np.log(np.asarray(numerators, float)), np.log(np.asarray(denominators, float))
+    draw = np.random.default_rng(seed)
+    first = draw.integers(len(a), size=(RESAMPLES, len(a)))
+    second = first if paired else draw.integers(len(b), size=(RESAMPLES, len(b)))
+    ratios = a[first].mean(axis=1) - b[second].mean(axis=1)
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return math.exp(a.mean() - b.mean()), math.exp(low), math.exp(high)
+
+
+def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """Mean and its 95 % bootstrap interval: (mean, low, high)."""
+    array = np.asarray(values, float)
+    picks = np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))
+    low, high = np.quantile(array[picks].mean(axis=1), (0.025, 0.975))
+    return float(array.mean()), float(low), float(high)

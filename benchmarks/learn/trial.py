@@ -1,0 +1,200 @@
+"""One cell: train from nothing, look at held-out pictures now and then, keep what was seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pxpo_core.lora import LoRALayers, Policy
+from pxpo_core.rollout import Trajectory, draw_noise
+from pxpo_core.update import Experience, NonFiniteUpdateError, update_policy
+
+from . import measures, prompts
+from .advantages import Credit
+from .cells import Cell, Protocol
+from .judge import Judge, Verdict
+from .methods import METHODS, Method
+from .reference import Reference
+from .statistics import images_to_gain
+from .tasks import Task
+from .validity import valid_faces
+from .world import CHUNK, LATENT, ToyWorld, WorldSession
+
+HELD_OUT_SEED = 90_001
+FEW_FACES = 0.1
+"""Below this share of valid faces a run has collapsed and stops."""
+
+FIELDS = ("skin", "mouth")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The base model's pictures of the held-out noise, and what the judge sees in them."""
+
+    images: Tensor
+    verdict: Verdict
+    scores: Tensor
+
+
+class Bench:
+    """What all cells of one process share."""
+
+    def __init__(
+        self,
+        world: ToyWorld,
+        judge: Judge,
+        reference: Reference,
+        tasks: Mapping[str, Task],
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self._world, self._judge, self._reference = world, judge, reference
+        self._tasks, self._say = tasks, say
+        self._bases: dict[tuple[str, int], HeldOut] = {}
+        self._base_images: dict[int, Tensor] = {}
+
+    def run(self, cell: Cell, plan: Protocol) -> dict[str, Any]:
+        """The record of one cell."""
+        begun, busy = time.monotonic(), time.process_time()
+        method, task = METHODS[cell.method], self._tasks[cell.task]
+        policy = self._world.new_policy(method.target_modules, cell.seed)
+        optimizer: Mapping[str, Tensor] = {}
+        credit = Credit(method)
+        evaluations = [self._evaluate(task, None, 0, plan.held_out)]
+        rounds: list[dict[str, float]] = []
+        images, stopped = 0, "budget"
+        while images < plan.budget and stopped == "budget":
+            number = len(rounds) + 1
+            asked = prompts.spread(prompts.TRAINING, cell.batch)
+            trajectory = self._world.sample(policy, asked, cell.seed, number)
+            pictures = self._world.decode(trajectory.x_0)
+            rewards = task.reward(pictures)
+            try:
+                policy, optimizer, report = self._update(
+                    method, cell, number, policy, optimizer, credit, trajectory, rewards, pictures
+                )
+            except NonFiniteUpdateError:
+                stopped = "not finite"
+                break
+            rounds.append({"reward": float(rewards.mean()), **report})
+            images += cell.batch
+            if any(images - cell.batch < at <= images for at in plan.evaluations):
+                evaluations.append(self._evaluate(task, policy, images, plan.held_out))
+                stopped = _stop(task, evaluations, cell.tuning)
+                self._say(_line(cell, evaluations[-1], time.monotonic() - begun))
+        return {
+            "task": cell.task,
+            "method": cell.method,
+            "rate": cell.rate,
+            "batch": cell.batch,
+            "seed": cell.seed,
+            "protocol": plan.to_dict(),
+            "evaluations": evaluations,
+            "rounds": rounds,
+            "stopped": stopped,
+            "seconds": round(time.monotonic() - begun, 1),
+            "cpu_seconds": round(time.process_time() - busy, 1),
+        }
+
+    def _update(
+        self,
+        method: Method,
+        cell: Cell,
+        number: int,
+        policy: Policy,
+        optimizer: Mapping[str, Tensor],
+        credit: Credit,
+        trajectory: Trajectory,
+        rewards: Tensor,
+        pictures: Tensor,
+    ) -> tuple[Policy, Mapping[str, Tensor], dict[str, float]]:
+        asked = prompts.spread(prompts.TRAINING, cell.batch)
+        layers = LoRALayers(policy)
+        experience = Experience(
+            trajectory,
+            credit.advantage(rewards, pictures, asked),
+            WorldSession(self._world, layers, asked),
+            WorldSession(self._world, None, asked) if method.anchor > 0.0 else None,
+        )
+        config = method.config(cell.rate, min(CHUNK, cell.batch))
+        steps_seed = cell.seed * 100_003 + number
+        result = update_policy([experience], layers, optimizer, config, steps_seed)
+        report = {
+            "grad_norm": result.grad_norm,
+            "strength": result.learning_rate / cell.rate,
+            "kl": result.kl,
+        }
+        return result.policy, result.optimizer, report
+
+    def _evaluate(
+        self, task: Task, policy: Policy | None, images: int, count: int
+    ) -> dict[str, Any]:
+        """Everything that is measured on the held-out pictures after `images` training images."""
+        base = self._base(task, count)
+        pictures = base.images if policy is None else self._held_out(policy, count)
+        verdict = base.verdict if policy is None else self._judge.look(pictures)
+        scores = base.scores if policy is None else task.score(pictures)
+        gains = scores - base.scores
+        if task.relative:
+            gains = gains / base.scores.mean().abs()
+        tilt = float(task.tilt(pictures).mean())
+        frechet, effective = self._reference.distance(task.name, verdict.features, tilt)
+        marked = task.marked(base.verdict)
+        inside, outside = measures.locality(base.images, pictures, marked)
+        return {
+            "images": images,
+            "n": count,
+            "score": float(scores.mean()),
+            "gain": float(gains.mean()),
+            "gain_se": float(gains.std() / len(gains) ** 0.5),
+            "frechet": frechet,
+            "reference_effective": effective,
+            "valid": float(valid_faces(verdict.labels).float().mean()),
+            "detail": measures.detail(pictures),
+            "diversity": measures.diversity(verdict.features),
+            "saturated": measures.saturated(pictures),
+            "change_inside": inside,
+            "change_outside": outside,
+            "prompts": measures.prompt_following(
+                dict(verdict.attributes), prompts.interleaved(prompts.HELD_OUT, count), FIELDS
+            ),
+        }
+
+    def _base(self, task: Task, count: int) -> HeldOut:
+        if (task.name, count) not in self._bases:
+            if count not in self._base_images:
+                self._base_images[count] = self._held_out(None, count)
+            images = self._base_images[count]
+            self._bases[task.name, count] = HeldOut(
+                images, self._judge.look(images), task.score(images)
+            )
+        return self._bases[task.name, count]
+
+    def _held_out(self, policy: Policy | None, count: int) -> Tensor:
+        """Pictures of the fixed held-out (prompt, x_T, z)."""
+        world = self._world
+        asked = prompts.interleaved(prompts.HELD_OUT, count)
+        noise = draw_noise(LATENT, world.settings.steps + 1, HELD_OUT_SEED, 0, range(count))
+        return world.decode(world.sample_from(policy, asked, noise[0], noise[1:]).x_0)
+
+
+def _stop(task: Task, evaluations: list[dict[str, Any]], tuning: bool) -> str:
+    """Why the run is over, "budget" while it is not."""
+    if evaluations[-1]["valid"] < FEW_FACES:
+        return "no faces"
+    curve = [(e["images"], e["gain"]) for e in evaluations]
+    if not tuning and images_to_gain(curve, task.gains[-1]) is not None:
+        return "confirmed"
+    return "budget"
+
+
+def _line(cell: Cell, found: Mapping[str, Any], seconds: float) -> str:
+    return (
+        f"{cell.task} {cell.method} rate {cell.rate:g} batch {cell.batch} seed {cell.seed}: "
+        f"{found['images']} images, gain {found['gain']:.3f} +- {found['gain_se']:.3f}, "
+        f"frechet {found['frechet']:.3g}, faces {found['valid']:.2f}, "
+        f"detail {found['detail']:.4f} ({seconds:.0f} s)"
+    )
