@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..pxpo_core.run import validate_run_name
+from .run_overview import publish_overview
 from .runs import run_store
 from .types import CATEGORY, advanced
 
@@ -51,9 +52,11 @@ class CopyRun(io.ComfyNode):
     @classmethod
     def execute(cls, run_name: str, new_name: str, round: int, branch: int) -> io.NodeOutput:
         head = run_store().fork(run_name, new_name, round or None, branch or None)
+        publish_overview(head)
         parent = (head.manifest.parent if head.manifest else None) or {}
         text = (
             f"Run {new_name} is a copy of run {run_name}, round {parent.get('round')}; it is at "
             f"round {head.round}."
         )
-        return io.NodeOutput(ui={"text": [text]})
+        numbers = {"run": run_name, "new_name": new_name, "round": head.round}
+        return io.NodeOutput(ui={"text": [text], "pxpo_copy": [numbers]})

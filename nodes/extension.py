@@ -6,6 +6,7 @@ from .before_after import BeforeAfter
 from .combine_rewards import CombineRewards
 from .copy_run import CopyRun
 from .ddim_logprob_sampler import DDIMLogProbSampler
+from .delete_run import DeleteRun
 from .go_back import GoBack
 from .load_toy_faces import LoadToyFaces
 from .paint_reward import PaintReward
@@ -28,5 +29,6 @@ class PXPOExtension(ComfyExtension):
             BeforeAfter,
             GoBack,
             CopyRun,
+            DeleteRun,
             LoadToyFaces,
         ]

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..pxpo_core.run import GoneBack, check_token, validate_run_name
+from .run_overview import publish_run
 from .runs import run_store
 from .types import CATEGORY, advanced
 
@@ -56,6 +57,7 @@ class GoBack(io.ComfyNode):
     @classmethod
     def execute(cls, run_name: str, round: int, token: str) -> io.NodeOutput:
         gone = run_store().go_back(run_name, round, token)
+        publish_run(run_name)
         numbers = {"run": run_name, "before": gone.before, "round": gone.now, "done": gone.done}
         return io.NodeOutput(
             ui={

@@ -1,6 +1,8 @@
-"""The oldest ComfyUI this pack works on, checked once when the pack is loaded."""
+"""The oldest ComfyUI this pack works on, and what only newer ones know."""
 
 import re
+from dataclasses import fields
+from typing import Any
 
 OLDEST = (0, 3, 75)
 
@@ -15,3 +17,11 @@ def require_supported_host() -> None:
             f"PXPO needs ComfyUI {'.'.join(map(str, OLDEST))} or newer, and this is {__version__}. "
             "Please update ComfyUI."
         )
+
+
+def when_known(**arguments: Any) -> dict[str, Any]:
+    """Those arguments of io.Schema that this host has; newer ones are left out on older hosts."""
+    from comfy_api.latest import io
+
+    known = {field.name for field in fields(io.Schema)}
+    return {name: value for name, value in arguments.items() if name in known}

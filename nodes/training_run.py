@@ -1,19 +1,20 @@
 """PXPO Training Run: puts the newest LoRA of a named run on the model."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..pxpo_core.backends.comfy.host_model import fingerprint
 from ..pxpo_core.backends.comfy.policy_model import RunIdentity, attach_policy
-from ..pxpo_core.lora import MAX_RANK, TARGETS, LoRAConfig, check_fits, new_policy
-from ..pxpo_core.run import RunError, RunHead, validate_run_name
+from ..pxpo_core.lora import MAX_RANK, TARGETS, LoRAConfig, check_fits
+from ..pxpo_core.run import RunError, RunHead, RunMismatchError, validate_run_name
+from .run_overview import publish_overview
 from .runs import run_store
+from .start_lora import NOTHING, check_lora_name, first_policy, lora_names, stamp
 from .types import CATEGORY, advanced
 
-SHOWN = ("round", "reward_mean", "reward_sd", "images")
-"""What the history says of a round."""
+LABELS = {"r": "rank"}
+"""What people call a setting, where its name does not say it."""
 
 
 class TrainingRun(io.ComfyNode):
@@ -57,6 +58,16 @@ class TrainingRun(io.ComfyNode):
                         tooltip="Which layers get a LoRA.",
                     )
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "start_from",
+                        options=lora_names(),
+                        default=NOTHING,
+                        optional=True,
+                        tooltip="Round 1 of a new run goes on from this LoRA file. Its rank must "
+                        "be r. Once the run has a round, this is not used.",
+                    )
+                ),
             ],
             outputs=[io.Model.Output(display_name="model")],
             not_idempotent=True,
@@ -64,91 +75,104 @@ class TrainingRun(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, run_name: str, r: int, lora_alpha: float, target_modules: str
+        cls,
+        run_name: str | None,
+        r: int | None,
+        lora_alpha: float | None,
+        target_modules: str | None,
+        start_from: str | None = NOTHING,
     ) -> bool | str:
         """Said when Run is pressed, before anything is computed. Linked widgets arrive as None."""
         try:
-            if None not in (r, lora_alpha, target_modules):
+            config = None
+            if r is not None and lora_alpha is not None and target_modules is not None:
                 config = LoRAConfig(int(r), float(lora_alpha), str(target_modules))
-                if run_name is not None:
-                    _check_config(validate_run_name(run_name), config)
+            if run_name is not None:
+                run_store().check(validate_run_name(run_name))
+                started = _check_config(run_name, config)
+                if start_from is not None and not started:
+                    check_lora_name(start_from)
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
     def fingerprint_inputs(
-        cls, run_name: str, r: int, lora_alpha: float, target_modules: str, model: object = None
+        cls,
+        run_name: str | None,
+        r: int,
+        lora_alpha: float,
+        target_modules: str,
+        start_from: str | None = NOTHING,
+        model: object = None,
     ) -> str | float:
         """What is on disk decides: a new round, an undo or a deleted folder all count.
 
         The host passes linked inputs too, as None.
         """
-        return float("nan") if run_name is None else run_store().fingerprint(run_name)
+        if run_name is None or start_from is None:
+            return float("nan")
+        return run_store().fingerprint(run_name) + stamp(start_from)
 
     @classmethod
     def execute(
-        cls, model: object, run_name: str, r: int, lora_alpha: float, target_modules: str
+        cls,
+        model: Any,
+        run_name: str,
+        r: int,
+        lora_alpha: float,
+        target_modules: str,
+        start_from: str = NOTHING,
     ) -> io.NodeOutput:
         config = LoRAConfig(r, lora_alpha, target_modules)
         _check_config(validate_run_name(run_name), config)
         base = fingerprint(model)
-        network = model.model.diffusion_model
         head = run_store().head(run_name) or RunHead(run_name)
-        if head.manifest is not None and head.round > 0 and head.manifest.base != base:
-            raise ValueError(
-                f"Run {run_name} was started with another model. Connect that model, or choose a "
-                "new run name."
-            )
-        policy = head.policy or new_policy(network, config)
-        check_fits(policy, network)
-        policy_model = attach_policy(
-            model, policy, RunIdentity(run_name, head.uuid, head.round), base
-        )
+        if head.policy is None:
+            policy = first_policy(model, config, start_from)
+        else:
+            _check_model(head, base, model.model.diffusion_model)
+            policy = head.policy
+        identity = RunIdentity(run_name, head.uuid, head.round)
+        policy_model = attach_policy(model, policy, identity, base)
         return io.NodeOutput(
-            policy_model, ui={"text": [_status(head)], "pxpo_run": [_history(head)]}
+            policy_model,
+            ui={"text": [_status(head, start_from)], "pxpo_run": [publish_overview(head)]},
         )
 
 
-def _check_config(run_name: str, config: LoRAConfig) -> None:
-    """Raise RunError when the run on disk has other LoRA settings."""
+def _check_config(run_name: str, config: LoRAConfig | None) -> bool:
+    """Whether the run has rounds; raises RunError when they were made with other LoRA settings."""
     made = run_store().lora_settings(run_name)
     if made is None:
-        return
-    for field, value in config.to_dict().items():
+        return False
+    for field, value in (config.to_dict() if config is not None else {}).items():
         if made.get(field) != value:
             raise RunError(
-                f"Run {run_name} was made with {field} = {made.get(field)}, not {value}: set it "
-                "back, or choose a new run name."
+                f"Run {run_name} was made with {LABELS.get(field, field)} {made.get(field)}, and "
+                f"{field} is {value} now: set {field} to {made.get(field)}, or choose a new run "
+                "name."
             )
+    return True
 
 
-def _status(head: RunHead) -> str:
+def _check_model(head: RunHead, base: str, network: Any) -> None:
+    """Raise ValueError unless this is the model the run was started with."""
+    assert head.policy is not None  # it has rounds
+    assert head.manifest is not None
+    check_fits(head.policy, network)
+    if head.manifest.base != base:
+        raise RunMismatchError(
+            f"Run {head.name} was started with another model of this architecture. Connect that "
+            "model, or choose a new run name."
+        )
+
+
+def _status(head: RunHead, start_from: str) -> str:
     if head.round == 0:
-        return f"Run {head.name}: nothing learned yet. This press makes round 1."
+        start = "nothing learned yet" if start_from == NOTHING else f"it starts from {start_from}"
+        return f"Run {head.name}: {start}. This press makes round 1."
     text = f"Run {head.name}: round {head.round} finished. This press makes round {head.round + 1}."
     if head.thinned:
         text += " The optimizer's state of this round was removed to save space: it starts afresh."
     return text
-
-
-def _history(head: RunHead) -> dict[str, Any]:
-    """What the node's strip shows: rounds and branches. Pictures are in the run's folder."""
-    store = run_store()
-    return {
-        "run": head.name,
-        "uuid": head.uuid,
-        "round": head.round,
-        "history": [_shown(entry) for entry in head.history],
-        "branches": [
-            {
-                "branch": branch.number,
-                "history": [_shown(e) for e in store.branch_history(head.name, branch.number)],
-            }
-            for branch in store.branches(head.name)
-        ],
-    }
-
-
-def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: entry[key] for key in SHOWN if key in entry}

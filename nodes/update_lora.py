@@ -15,12 +15,13 @@ from ..pxpo_core.round import RewardMemory, round_advantages
 from ..pxpo_core.run import RoundRecord, RunHead
 from ..pxpo_core.update import UpdateConfig
 from .progress import Progress, say
+from .run_overview import publish_overview
 from .runs import run_store
 from .types import CATEGORY, Reward, advanced
 from .types import Rollout as RolloutType
 from .update_checks import check_current, common_run
 from .update_effect import Effect, measure_effect
-from .update_report import chart, loss_map, memory_text, settings, success_text
+from .update_report import chart, loss_map, memory_text, settings, stopped_text, success_text
 
 THUMBNAILS = 8
 LARGEST_RADIUS = 1024.0
@@ -109,6 +110,15 @@ class UpdateLoRA(io.ComfyNode):
                     tooltip="Shows what the round changed, with a before / after slider. Costs the "
                     "sampling of one more picture.",
                 ),
+                advanced(
+                    io.Boolean.Input(
+                        "keep_partial",
+                        default=False,
+                        optional=True,
+                        tooltip="When you stop a round of several optimizer steps on the way, keep "
+                        "the steps that were finished as a round. Otherwise nothing is kept of it.",
+                    )
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -134,6 +144,7 @@ class UpdateLoRA(io.ComfyNode):
         step_weighting: list[str],
         micro_batch: list[int],
         vae: list[Any] | None = None,
+        keep_partial: list[bool] | None = None,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
@@ -169,7 +180,14 @@ class UpdateLoRA(io.ComfyNode):
         start = time.monotonic()
         progress = Progress(node_id, "Training", 1)
         result = train_round(
-            rollout, advantages, policy, head.optimizer, config, head.round + 1, progress
+            rollout,
+            advantages,
+            policy,
+            head.optimizer,
+            config,
+            head.round + 1,
+            progress,
+            keep_partial=keep_partial is not None and keep_partial[0],
         )
         metrics = {
             "reward_mean": summary.mean,
@@ -188,8 +206,10 @@ class UpdateLoRA(io.ComfyNode):
             "sampling_steps": len(rollout[0].trajectory.sigmas) - 1,
             "micro_batch": result.micro_batch,
         }
-        effect = Effect({})
-        if vae:
+        if result.stopped is not None:
+            metrics |= {"partial": True, "optimizer_steps": result.optimizer_steps}
+        effect = Effect({}, stopped=result.stopped)
+        if vae and result.stopped is None:
             effect = measure_effect(rollout, reward, result.policy, vae[0], node_id)
             metrics |= effect.metrics
         state, kept = memory.add_to(head.state, head.memory)
@@ -210,8 +230,9 @@ class UpdateLoRA(io.ComfyNode):
             ),
             policy.digest if run.round > 0 else None,
         )
+        publish_overview(head)
         if effect.stopped is not None:
-            say(node_id, f"Interrupted. Run {run.name} keeps round {head.round}.")
+            say(node_id, stopped_text(head, result.optimizer_steps, config.steps_per_rollout))
             raise effect.stopped
         return _outputs(
             node_id,

@@ -63,3 +63,13 @@ def success_text(head: RunHead, summary: RewardSummary, history: Sequence[float]
     if len(history) > 1:
         text += f" Since round 1: {history[-1] - history[0]:+.3f}."
     return text
+
+
+def stopped_text(head: RunHead, taken: int, wanted: int) -> str:
+    """For an interrupt after which the round was kept."""
+    if taken == wanted:
+        return f"Interrupted. Run {head.name} keeps round {head.round}."
+    return (
+        f"Interrupted after {taken} of {wanted} optimizer steps: run {head.name} keeps them as "
+        f"round {head.round}."
+    )

@@ -32,7 +32,8 @@ class UpdateResult:
     """The new weights, the optimizer's state, and numbers for people.
 
     grad_norm: before clipping, of the last step. kl: anchor KL per element, 0 without an anchor.
-    micro_batch: of the settings the update was made with.
+    micro_batch: of the settings the update was made with. optimizer_steps: how many were taken.
+    stopped: what ended the update before its last step, see `update_policy`; raise it in the end.
     """
 
     policy: Policy
@@ -42,6 +43,8 @@ class UpdateResult:
     trained_steps: tuple[int, ...]
     learning_rate: float
     micro_batch: int
+    optimizer_steps: int = 0
+    stopped: BaseException | None = None
 
 
 class NonFiniteUpdateError(ArithmeticError):
@@ -64,12 +67,15 @@ def update_policy(
     seed: int,
     progress: Progress | None = None,
     workers: Workers | None = None,
+    ends: tuple[type[BaseException], ...] = (),
 ) -> UpdateResult:
     """Train `layers` in place on one round and return the new policy.
 
     experiences: one or more rollouts of the current policy; every image weighs the same.
     optimizer: state of the run's AdamW, or empty. seed: draws the trained steps. workers: other
-    processes that hold other images of the same rollouts; all of them take the same step.
+    processes that hold other images of the same rollouts; all of them take the same step. ends:
+    exceptions that end the update with the steps taken so far; before the first one they are
+    raised. Not for several workers, which would wait for each other.
     Without any signal (all advantages 0) the weights do not change and no step is taken.
     Raises NonFiniteUpdateError before any weight changes if a gradient is not finite.
     """
@@ -81,7 +87,8 @@ def update_policy(
     chosen = [
         choose_steps(e.trajectory.trainable, config.train_steps, generator) for e in experiences
     ]
-    result_norm, kl = 0.0, 0.0
+    result_norm, kl, taken = 0.0, 0.0, 0
+    stopped: BaseException | None = None
     if strength > 0.0:
         counter = _Counter(_model_calls(experiences, chosen, config), progress)
         references = [
@@ -91,17 +98,24 @@ def update_policy(
         first_pass: list[Predictions] = [{} for _ in experiences]
         for _ in range(config.steps_per_rollout):
             adam.zero_grad(set_to_none=True)
-            kl = 0.0
-            for experience, steps, reference, first in zip(
-                experiences, chosen, references, first_pass, strict=True
-            ):
-                share = experience.trajectory.batch / sum(batches)
-                kl += accumulate_gradient(
-                    experience, steps, share, config, reference, first, counter.tick
-                )
-            kl = float(workers.sum(torch.tensor(kl, dtype=torch.float64)))
+            step_kl = 0.0
+            try:
+                for experience, steps, reference, first in zip(
+                    experiences, chosen, references, first_pass, strict=True
+                ):
+                    share = experience.trajectory.batch / sum(batches)
+                    step_kl += accumulate_gradient(
+                        experience, steps, share, config, reference, first, counter.tick
+                    )
+            except ends as error:
+                if taken == 0:
+                    raise
+                stopped = error.with_traceback(None)  # which would hold on to the gradient's memory
+                break
+            kl = float(workers.sum(torch.tensor(step_kl, dtype=torch.float64)))
             sum_gradients(layers.parameters.values(), workers)
             result_norm = _step(adam, layers, config.max_grad_norm)
+            taken += 1
     return UpdateResult(
         policy=layers.policy(),
         optimizer=optimizer_state(adam, layers),
@@ -110,6 +124,8 @@ def update_policy(
         trained_steps=tuple(sorted({step for steps in chosen for step in steps})),
         learning_rate=learning_rate,
         micro_batch=config.micro_batch,
+        optimizer_steps=taken,
+        stopped=stopped,
     )
 
 

@@ -144,9 +144,10 @@ def read_info(folder: Path) -> RoundInfo:
 
 
 def read_metrics(folder: Path, info: RoundInfo) -> dict[str, Any]:
-    """The round's metrics and its "round" number. folder: the round's."""
+    """The round's metrics, its "round" number and its "id". folder: the round's."""
     path = folder / METRICS_NAME
-    return {**files.parse_json(checked_bytes(path, info), path), "round": info.round}
+    metrics = files.parse_json(checked_bytes(path, info), path)
+    return {**metrics, "round": info.round, "id": info.id}
 
 
 def checked_bytes(path: Path, info: RoundInfo) -> bytes:

@@ -35,8 +35,8 @@ class RunHead:
     """A run as it stands. round 0: nothing trained yet, and policy and manifest may be None.
 
     round_id changes whenever a round is made again, even if its number is the same. history: the
-    metrics of every round, oldest first, each with its "round" number. thinned: the optimizer's
-    state was removed to save space, and training goes on with a fresh one.
+    metrics of every round, oldest first, each with its "round" number and "id". thinned: the
+    optimizer's state was removed to save space, and training goes on with a fresh one.
     """
 
     name: str

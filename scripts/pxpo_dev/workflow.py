@@ -46,6 +46,8 @@ def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str,
     for name, kind, options in schema_inputs(info):
         if not is_widget(kind, options):
             continue
+        if not values and name in info["input"].get("optional", {}):
+            continue  # saved before the widget was added
         if not values:
             raise WorkflowInvalid(f"{node['type']} (node {node['id']}) has no value for {name!r}")
         found[name] = values.pop(0)

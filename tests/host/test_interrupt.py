@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,9 @@ LONG: dict[str, dict[str, dict[str, Any]]] = {
         "update": {"train_steps": 59, "micro_batch": 1},
     },
 }
+
+SEVERAL = {"latent": {"batch_size": 4}, "sampler": {"steps": 40}}
+SEVERAL_STEPS = {"train_steps": 2, "steps_per_rollout": 64, "micro_batch": 4}
 
 
 @pytest.mark.parametrize("node", ["sampler", "update"])
@@ -46,3 +50,27 @@ def test_interrupt_ends_soon_and_keeps_the_run(
 
     following = server.client.run(press())
     assert following.ui("update", "pxpo_update")[0]["round"] == 2
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_interrupt_keeps_finished_optimizer_steps_if_asked(
+    server: Server, events: Events, press: Callable[..., Graph], folder: Path, keep: bool
+) -> None:
+    server.client.run(press())
+    changes = {**SEVERAL, "update": {**SEVERAL_STEPS, "keep_partial": keep}}
+    prompt_id = server.client.queue(press(**changes))
+    events.wait_for_progress("update", done=20)  # model calls, two for each optimizer step
+    started = time.monotonic()
+    server.client.interrupt()
+    result = server.client.wait(prompt_id)
+    assert time.monotonic() - started < LIMIT
+    assert result.status == "interrupted", "the queue stops, whether a round was kept or not"
+    assert rounds(folder) == ["round_0001", "round_0002"][: 2 if keep else 1]
+    if keep:
+        metrics = json.loads((folder / "round_0002" / "metrics.json").read_text(encoding="utf-8"))
+        assert metrics["partial"] is True
+        assert 1 <= metrics["optimizer_steps"] < SEVERAL_STEPS["steps_per_rollout"]
+        shown = json.loads((folder / "overview.json").read_text(encoding="utf-8"))
+        assert [entry.get("partial", False) for entry in shown["history"]] == [False, True]
+    following = server.client.run(press())
+    assert following.ui("update", "pxpo_update")[0]["round"] == (3 if keep else 2)

@@ -240,9 +240,14 @@ def test_widget_values_are_read_by_position() -> None:
     }
 
 
+def test_an_older_workflow_lacks_the_widgets_that_came_later() -> None:
+    prompt = workflow.to_api(ui_workflow([7, "fixed", "b"]), INFO)
+    assert prompt["2"]["inputs"] == {"model": ["1", 0], "seed": 7, "mode": "b"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([7, "fixed", "b"], "no value for 'text'"), ([7, "fixed", "b", "c", 1], "too many")],
+    [([7, "fixed"], "no value for 'mode'"), ([7, "fixed", "b", "c", 1], "too many")],
 )
 def test_widget_values_that_do_not_fit(values: list[Any], message: str) -> None:
     with pytest.raises(workflow.WorkflowInvalid, match=message):

@@ -30,16 +30,19 @@ def train_round(
     config: UpdateConfig,
     seed: int,
     progress: Progress | None = None,
+    keep_partial: bool = False,
 ) -> UpdateResult:
     """Replay the rollouts with gradients and train their common policy.
 
     When memory runs out, starts again with half as many pictures at once; the result says how many
-    it were. Raises UpdateMemoryError when one picture is too much.
+    it were. keep_partial: an interrupt after the first optimizer step ends the update with what was
+    learned so far. Raises UpdateMemoryError when one picture is too much.
     """
+    ends = (comfy.model_management.InterruptProcessingException,) if keep_partial else ()
     largest = max(rollout.trajectory.batch for rollout in rollouts)
     while True:
         try:
-            return _train(rollouts, advantages, policy, optimizer, config, seed, progress)
+            return _train(rollouts, advantages, policy, optimizer, config, seed, progress, ends)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -80,6 +83,7 @@ def _train(
     config: UpdateConfig,
     seed: int,
     progress: Progress | None,
+    ends: tuple[type[BaseException], ...],
 ) -> UpdateResult:
     """One attempt, from fresh layers on.
 
@@ -101,4 +105,4 @@ def _train(
             )
             for rollout, advantage in zip(rollouts, advantages, strict=True)
         ]
-        return update_policy(experiences, layers, optimizer, config, seed, progress)
+        return update_policy(experiences, layers, optimizer, config, seed, progress, ends=ends)

@@ -1,0 +1,40 @@
+"""Starting a run from a LoRA that exists: its weights, in the shape the run's settings ask for."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from .lora import TARGETS, LoRAConfig, Policy, new_policy, target_layers
+
+
+def start_from(loaded: Policy, root: nn.Module, config: LoRAConfig) -> Policy:
+    """The run's first policy: the loaded LoRA's layers, and untrained ones where it has none.
+
+    loaded: checked to fit `root`. Its alpha may differ: the scale moves into "up", so the effect is
+    the same. Raises ValueError, saying which setting to change, when its rank is another or it
+    holds layers that the run would not train.
+    """
+    if loaded.config.r != config.r:
+        raise ValueError(
+            f"has rank {loaded.config.r}, and r is {config.r}. Set r to {loaded.config.r}."
+        )
+    fresh = new_policy(root, config)
+    strange = sorted(set(loaded.layers) - set(fresh.layers))
+    if strange:
+        raise ValueError(
+            f"changes layers that target_modules = {config.target_modules!r} does not train, such "
+            f"as {strange[0]:.80}. Set target_modules to {_enough(loaded, root, config)!r}."
+        )
+    factor = loaded.config.scaling / config.scaling
+    taken = {
+        name: tensor * factor if factor != 1.0 and name.endswith("up.weight") else tensor
+        for name, tensor in loaded.tensors.items()
+    }
+    return replace(fresh, tensors={**fresh.tensors, **taken})
+
+
+def _enough(loaded: Policy, root: nn.Module, config: LoRAConfig) -> str:
+    """The smallest choice of layers that holds all of the LoRA's."""
+    wanted = set(loaded.layers)
+    wider = TARGETS[TARGETS.index(config.target_modules) + 1 :]
+    return next(choice for choice in wider if wanted <= set(target_layers(root, choice)))
