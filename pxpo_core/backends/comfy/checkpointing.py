@@ -152,8 +152,8 @@ class _Repeated:
             shapes.append(tensor.shape)
             return 0
 
-        args, kwargs = map_tensors(self._inputs, _Kept.as_input, of=_Kept)
         with torch.enable_grad(), saved_tensors_hooks(save, _never):
+            args, kwargs = map_tensors(self._inputs, _Kept.as_input, of=_Kept)
             self._forward(*args, **kwargs)
         if shapes != self._shapes:
             raise RuntimeError(

@@ -112,7 +112,7 @@ class SavedBytes:
             return
         if key not in self._seen:
             # A weak reference keeps the storage's address from being used again.
-            self._seen[key] = StorageWeakRef(storage)
+            self._seen[key] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         is_weight = not tensor.requires_grad and tensor.shape in self._shapes
         tally.bytes[key] = (storage.nbytes(), is_weight)
 

@@ -22,7 +22,7 @@ from .backward import Backward, other_models
 from .conditioning import entry_rows, without_control_gradients
 from .host_model import has_frames, noise_family, noise_scale
 from .in_place import SavedTensors, copy_unless_in
-from .training_mode import differentiable_kernels, training_mode
+from .training_mode import replayable_mode, training_mode
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -122,7 +122,7 @@ def _run(
             if training is not None:
                 stack.enter_context(training_mode(network, *other_models(guider)))
             else:
-                stack.enter_context(differentiable_kernels())
+                stack.enter_context(replayable_mode(network))
             if layers is not None:
                 stack.enter_context(layers.attached(network))
             if training is not None:
@@ -163,14 +163,17 @@ def _picture(latent: Tensor, frames: bool) -> Tensor:
 class _GuidedDenoiser:
     """A `Denoiser` over the host's guided model, for any subset of the batch."""
 
-    def __init__(
-        self, model_k: Any, extra_args: dict[str, Any], frames: bool, watch: bool
-    ) -> None:
+    def __init__(self, model_k: Any, extra_args: dict[str, Any], frames: bool, watch: bool) -> None:
         """watch: find out at the first gradient whether the model works in place."""
         self._model_k, self._extra_args, self._frames = model_k, extra_args, frames
         self._guider = model_k.inner_model
         self._batch = int(model_k.noise.shape[0])
         self._works_in_place: bool | None = None if watch else False
+
+    @property
+    def guider(self) -> Any:
+        """The host's guider, with the model loaded."""
+        return self._guider
 
     @property
     def denoise_mask(self) -> Tensor | None:

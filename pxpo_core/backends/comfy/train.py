@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import comfy.model_management
@@ -12,6 +12,9 @@ from torch import Tensor
 from ...credit import Advantage
 from ...lora import LoRALayers, Policy
 from ...update import Experience, Progress, UpdateConfig, UpdateResult, update_policy
+from .backward import Backward
+from .measuring import try_one_picture
+from .memory_plan import TrainingPlan, plan_training
 from .rollout import Rollout
 from .session import ReplaySession
 
@@ -30,26 +33,47 @@ def train_round(
     config: UpdateConfig,
     seed: int,
     progress: Progress | None = None,
+    planned: Callable[[TrainingPlan], None] | None = None,
     keep_partial: bool = False,
 ) -> UpdateResult:
     """Replay the rollouts with gradients and train their common policy.
 
-    When memory runs out, starts again with half as many pictures at once; the result says how many
-    it were. keep_partial: an interrupt after the first optimizer step ends the update with what was
-    learned so far. Raises UpdateMemoryError when one picture is too much.
+    config.micro_batch is the most pictures trained at once; fewer are where memory is short, and
+    `planned` hears of it before training starts. When memory runs out all the same, starts again
+    with half as many; the result says how many it were. Raises UpdateMemoryError when one picture
+    is too much, NotRepeatableError when the model is not the one that was sampled. keep_partial: an
+    interrupt after the first optimizer step ends the update with what was learned so far.
     """
     ends = (comfy.model_management.InterruptProcessingException,) if keep_partial else ()
     largest = max(rollout.trajectory.batch for rollout in rollouts)
+    plan = _plan(rollouts[0], policy, min(config.micro_batch, largest))
+    backward = Backward()
+    if plan is not None:
+        backward, config = plan.backward, replace(config, micro_batch=plan.micro_batch)
+        logger.info("%s.", plan.text)
+        if planned is not None:
+            planned(plan)
     while True:
         try:
-            return _train(rollouts, advantages, policy, optimizer, config, seed, progress, ends)
+            return _train(
+                rollouts, advantages, policy, optimizer, config, seed, progress, backward, ends
+            )
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            overwritten = "inplace operation" in str(error)
+            if not (_out_of_memory(error) or (overwritten and not backward.copies)):
                 raise
+        if overwritten:
+            logger.info("The model works in place; training it with copies.")
+            backward = replace(backward, copies=True)
+            continue
         # Outside the except block: the error holds on to the tensors of the failed attempt.
         gc.collect()
         comfy.model_management.soft_empty_cache()
         tried = min(config.micro_batch, largest)
+        if tried == 1 and not backward.checkpointing:
+            logger.warning("Memory ran out while training one picture at a time; repeating parts.")
+            backward = replace(backward, checkpointing=True)
+            continue
         if tried == 1:
             raise UpdateMemoryError(
                 "Memory ran out while training one picture at a time; the run is as it was. These "
@@ -63,6 +87,19 @@ def train_round(
             tried,
             config.micro_batch,
         )
+
+
+def _plan(rollout: Rollout, policy: Policy, most: int) -> TrainingPlan | None:
+    """What one picture says about all of them; None when not even that has the memory."""
+    with torch.inference_mode(False), torch.enable_grad():
+        layers = LoRALayers(policy, rollout.job.model.load_device)
+        try:
+            trial = try_one_picture(rollout, layers)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return None
+    return plan_training(trial.measured, most, trial.available)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -83,6 +120,7 @@ def _train(
     config: UpdateConfig,
     seed: int,
     progress: Progress | None,
+    backward: Backward,
     ends: tuple[type[BaseException], ...],
 ) -> UpdateResult:
     """One attempt, from fresh layers on.
@@ -100,7 +138,7 @@ def _train(
                     noises=rollout.trajectory.noises.clone(),
                 ),
                 advantage=replace(advantage, values=advantage.values.clone()),
-                session=ReplaySession(rollout.job, layers),
+                session=ReplaySession(rollout.job, layers, backward),
                 reference=ReplaySession(rollout.job, None) if config.anchor > 0.0 else None,
             )
             for rollout, advantage in zip(rollouts, advantages, strict=True)
