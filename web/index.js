@@ -6,6 +6,7 @@ import { app } from "../../scripts/app.js";
 import { updateChart } from "./chart/update_chart.mjs";
 import { loadStyles } from "./paint/dom.mjs";
 import { Host } from "./paint/host.mjs";
+import { PaintStorage } from "./paint/storage.mjs";
 import { PaintWidget } from "./paint/widget.mjs";
 
 const NODE_CLASS = "PXPO_PaintReward";
@@ -15,9 +16,10 @@ const FIRST_SIZE = [500, 800];
 function paintWidgets() {
   const inGraph = new Set();
   const host = new Host(app, api);
+  const storage = new PaintStorage(api);
 
   return (node, inputName) => {
-    const paint = new PaintWidget(node, host, (id) =>
+    const paint = new PaintWidget(node, host, storage, (id) =>
       [...inGraph].some((other) => other !== paint && other.value.node === id),
     );
     const widget = node.addDOMWidget(inputName, "PXPO_PAINT", paint.panel.element, {

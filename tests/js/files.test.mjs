@@ -4,7 +4,7 @@ import test from "node:test";
 import { inflateSync } from "node:zlib";
 
 import { contentName, newId, sha256 } from "../../web/paint/identity.mjs";
-import { decodeGrey, encodeGrey } from "../../web/paint/png.mjs";
+import { decodeGrey, decodeMap, encodeGrey, encodeMap } from "../../web/paint/png.mjs";
 
 const noise = (count) => Uint8Array.from({ length: count }, (_, i) => (i * i * 31 + i * 7) & 255);
 
@@ -16,6 +16,12 @@ test("PNG files keep every byte", async () => {
     assert.deepEqual([back.width, back.height], [width, height]);
     assert.deepEqual(back.bytes, bytes);
   }
+});
+
+test("map files keep every value; byte 0, which nobody writes, is full dislike", async () => {
+  const values = Int8Array.from({ length: 255 }, (_, i) => i - 127);
+  assert.deepEqual((await decodeMap(await encodeMap(255, 1, values))).values, values);
+  assert.equal((await decodeMap(await encodeGrey(1, 1, Uint8Array.of(0)))).values[0], -127);
 });
 
 test("PNG files have a valid structure", async () => {
@@ -50,7 +56,7 @@ test("a 1024 picture with many soft strokes stays below 200 kB", async () => {
     for (let t = 0; t <= 20; t++) stroke.extendTo(60 + t * 45, 40 + i * 32 + 30 * Math.sin(t / 2));
     stroke.finish();
   }
-  const file = await encodeGrey(1024, 1024, map.toBytes());
+  const file = await encodeMap(1024, 1024, map.data);
   assert.ok(file.length < 200_000, `${file.length} bytes`);
 });
 

@@ -160,7 +160,8 @@ test("a value survives JSON, and what is not one is refused", () => {
 });
 
 test("prompts carry only what Python reads", () => {
-  const value = withLearned(withMark(emptyValue(), mark(1, "b")), "b");
+  const painted = withMark(emptyValue(), mark(1, "b"));
+  const value = withLearned(painted, "b", painted.marks);
   assert.equal(value.marks[0].learned, true);
   assert.deepEqual(promptValue(value), {
     version: 1, node: value.node,

@@ -47,12 +47,13 @@ export function findRegion(rgba, width, height, x, y, tolerance) {
 
 /** Set the pixels of a region to `value`. @returns the change, for History */
 export function fillRegion(map, { inside, rect }, value) {
-  const before = map.read(rect);
+  const change = { rect, parts: [{ rect, pixels: map.read(rect) }] };
   for (let y = rect.y0; y < rect.y1; y++) {
     for (let x = rect.x0; x < rect.x1; x++) {
       const i = y * map.width + x;
       if (inside[i]) map.data[i] = value;
     }
   }
-  return { rect, before };
+  map.touch(rect);
+  return change;
 }

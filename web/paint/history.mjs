@@ -1,6 +1,11 @@
-/** Undo and redo of one picture's map, from the rectangles that changed. */
+/**
+ * Undo and redo of one picture's map, from the parts of it that changed.
+ *
+ * @typedef {{rect: import("./rect.mjs").Rect, pixels: Int8Array}} Part pixels: as they were before
+ * @typedef {{rect: import("./rect.mjs").Rect, parts: Part[]}} Change rect: around all parts
+ */
 
-const MOST_STEPS = 200;
+const MOST_STEPS = 100;
 
 export class History {
   /** @param {number} mostBytes the oldest steps are forgotten beyond this */
@@ -19,15 +24,15 @@ export class History {
     return this.future.length > 0;
   }
 
-  /** Remember a change that has been made. @param {{rect: object, before: Int8Array}} change */
-  push({ rect, before }) {
-    for (const step of this.future) this.bytes -= step.pixels.length;
+  /** Remember a change that has been made. @param {Change} change */
+  push(change) {
+    for (const step of this.future) this.bytes -= size(step);
     this.future = [];
-    this.past.push({ rect, pixels: before });
-    this.bytes += before.length;
+    this.past.push(change);
+    this.bytes += size(change);
     // The newest step stays even if it alone is over the limit.
     while (this.past.length > 1 && (this.bytes > this.mostBytes || this.past.length > MOST_STEPS)) {
-      this.bytes -= this.past.shift().pixels.length;
+      this.bytes -= size(this.past.shift());
     }
   }
 
@@ -41,12 +46,23 @@ export class History {
   }
 }
 
-/** Exchange a step's pixels with the map's: one copy serves undo and redo. */
+function size({ parts }) {
+  return parts.reduce((total, part) => total + part.pixels.length, 0);
+}
+
+/** Put a change's pixels back. @returns {Change} the pixels that were there */
+export function exchange(map, { rect, parts }) {
+  const replaced = parts.map((part) => {
+    const pixels = map.read(part.rect);
+    map.write(part.rect, part.pixels);
+    return { rect: part.rect, pixels };
+  });
+  return { rect, parts: replaced };
+}
+
 function swap(map, from, to) {
   const step = from.pop();
   if (!step) return null;
-  const now = map.read(step.rect);
-  map.write(step.rect, step.pixels);
-  to.push({ rect: step.rect, pixels: now });
+  to.push(exchange(map, step));
   return step.rect;
 }

@@ -18,6 +18,18 @@ export class Host {
     return this.app.extensionManager?.queueSettings?.mode ?? "disabled";
   }
 
+  /**
+   * Whether a node of another open workflow tab has this id: they would get each other's pictures.
+   * @param {string} id
+   */
+  isInAnotherWorkflow(id) {
+    const { openWorkflows = [], activeWorkflow } = this.app.extensionManager?.workflow ?? {};
+    return openWorkflows.some(
+      (one) =>
+        one !== activeWorkflow && JSON.stringify(one.changeTracker?.activeState ?? "").includes(id),
+    );
+  }
+
   /** The workflow changed in a way the host cannot see: let it draw, and keep the change. */
   changed(node) {
     node.graph?.setDirtyCanvas?.(true, true);

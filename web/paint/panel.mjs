@@ -15,15 +15,14 @@ export class Panel {
   /**
    * @param {import("./session.mjs").PaintSession} session
    * @param {{pictureUrl: (page: object) => string, thumbUrl: (page: object) => string}} urls
+   * @param {import("./status.mjs").StatusLine} status
    */
-  constructor(session, { pictureUrl, thumbUrl }) {
+  constructor(session, { pictureUrl, thumbUrl }, status) {
     this.session = session;
     this.helpShown = false;
     this.stage = new Stage(session, pictureUrl);
     this.toolbar = new Toolbar(session, (command) => this.run(command));
     this.strip = new Strip(session, thumbUrl);
-    this.message = el("span", { class: "pxpo-message", role: "status", "aria-live": "polite" });
-    this.actions = el("span", { class: "pxpo-actions" });
     this.help = this.#makeHelp();
     this.body = el(
       "div",
@@ -31,7 +30,7 @@ export class Panel {
       this.toolbar.element,
       el("div", { class: "pxpo-middle" }, this.stage.element, this.help),
       this.strip.element,
-      el("div", { class: "pxpo-status" }, this.message, this.actions),
+      status.element,
     );
     this.dialog = el("dialog", { class: "pxpo-dialog", "aria-label": "Paint Pixel Reward" });
     this.dialog.addEventListener("close", () => this.#putBack());
@@ -70,14 +69,7 @@ export class Panel {
         ? `Painting area, picture ${session.index + 1} of ${session.pages.length}`
         : "Painting area, no pictures yet",
     );
-    stage.redraw();
-  }
-
-  /** The line below. @param {string} text @param {Node[]} [actions] buttons */
-  say(text, actions = []) {
-    if (this.message.textContent !== text) this.message.textContent = text;
-    this.message.title = text;
-    this.actions.replaceChildren(...actions);
+    stage.refresh();
   }
 
   expand() {
@@ -122,6 +114,7 @@ export class Panel {
       fit: () => stage.zoomToFit(),
       "show-marks": () => {
         stage.showMarks = !stage.showMarks;
+        stage.redraw();
       },
       expand: () => (this.expanded ? this.dialog.close() : this.expand()),
       help: () => this.#showHelp(!this.helpShown),

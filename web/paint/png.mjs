@@ -5,6 +5,7 @@
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const LARGEST_SIDE = 16384;
+const MAP_ZERO = 128; // what 0 is in a map file, whose bytes are unsigned
 const PIXELS_AT_ONCE = 2 ** 18;
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
@@ -42,6 +43,19 @@ export async function encodeGrey(width, height, bytes) {
     chunk("IDAT", data),
     chunk("IEND", new Uint8Array(0)),
   ]);
+}
+
+/** A signed map as a file. @param {Int8Array} values @returns {Promise<Uint8Array>} */
+export function encodeMap(width, height, values) {
+  return encodeGrey(width, height, Uint8Array.from(values, (value) => value + MAP_ZERO));
+}
+
+/** @returns {Promise<{width: number, height: number, values: Int8Array}>} */
+export async function decodeMap(file) {
+  const { width, height, bytes } = await decodeGrey(file);
+  // Byte 0 would be -128, which has no positive counterpart.
+  const values = Int8Array.from(bytes, (byte) => Math.max(byte - MAP_ZERO, 1 - MAP_ZERO));
+  return { width, height, values };
 }
 
 /** @param {Uint8Array} file @returns {Promise<{width: number, height: number, bytes: Uint8Array}>} */

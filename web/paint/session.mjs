@@ -8,10 +8,10 @@
 
 import { Stroke, StrokeBuffers } from "./brush.mjs";
 import { fillRegion, findRegion } from "./fill.mjs";
-import { History } from "./history.mjs";
+import { History, exchange } from "./history.mjs";
 import { FULL, SignedMap } from "./signed_map.mjs";
 
-const UNDO_BYTES = 96 * 2 ** 20;
+const UNDO_BYTES = 48 * 2 ** 20; // for all pictures together
 const LEAST_PRESSURE = 0.15;
 
 export const TOOLS = ["brush", "eraser", "fill"];
@@ -31,13 +31,11 @@ export class Page {
     this.map = null;
     this.history = new History(undoBytes);
     this.lastPoint = null;
-    this.counted = null;
   }
 
-  /** Shares of the picture that are liked and disliked; counted once per change. */
+  /** Shares of the picture that are liked and disliked. */
   get shares() {
-    this.counted ??= this.map?.shares() ?? { liked: 0, disliked: 0 };
-    return this.counted;
+    return this.map?.shares() ?? { liked: 0, disliked: 0 };
   }
 
   /** The map; made when it is first needed. */
@@ -95,7 +93,6 @@ export class PaintSession extends EventTarget {
   /** What is saved or given for a page, put in place without an undo step. */
   load(page, map, { reviewed, touched }) {
     page.map = map;
-    page.counted = null;
     page.reviewed = reviewed;
     page.touched = touched;
     if (page === this.page) this.#emit("paint", null);
@@ -168,7 +165,7 @@ export class PaintSession extends EventTarget {
     this.stroke = null;
     const change = stroke?.finish();
     if (!change) return;
-    page.map.write(change.rect, change.before);
+    exchange(page.map, change);
     this.#emit("paint", change.rect);
   }
 
@@ -230,7 +227,7 @@ export class PaintSession extends EventTarget {
   }
 
   #paste(page, map) {
-    this.#editAll(page, (target) => target.data.set(map.resized(page.width, page.height).data));
+    this.#editAll(page, (target) => target.set(map.resized(page.width, page.height)));
   }
 
   #travel(direction) {
@@ -238,7 +235,6 @@ export class PaintSession extends EventTarget {
     const { page } = this;
     const rect = page.history[direction](page.marks);
     if (!rect) return;
-    page.counted = null;
     page.touched = true;
     this.#emit("paint", rect);
     this.#emit("finish", page);
@@ -249,7 +245,8 @@ export class PaintSession extends EventTarget {
     if (!page || this.locked) return;
     this.endStroke();
     const map = page.marks;
-    const change = { rect: map.rect, before: map.read(map.rect) };
+    const { rect } = map;
+    const change = { rect, parts: [{ rect, pixels: map.read(rect) }] };
     edit(map);
     this.#changed(page, change);
     if (page === this.page) this.#emit("paint", null);
@@ -257,7 +254,6 @@ export class PaintSession extends EventTarget {
 
   #changed(page, change) {
     page.history.push(change);
-    page.counted = null;
     page.touched = true;
     page.reviewed = true;
     this.#emit("finish", page);

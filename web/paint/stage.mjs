@@ -9,6 +9,8 @@ const WHEEL_STEP = 1.0015;
 const DRAG_START = 4; // CSS pixels; less is a click
 const SIZE_DRAG = 160; // CSS pixels for a brush e times as large
 const SHARPEST = 3;
+const BACKGROUND = "#101113";
+const CURSOR_MARGIN = 4; // CSS pixels that the cursor's line reaches beyond its circle
 
 export class Stage {
   /**
@@ -24,9 +26,13 @@ export class Stage {
     this.panKey = false;
     this.pictures = new Map(); // picture name -> loaded image element
     this.shown = null;
+    /** The picture as large as it is shown: scaling it is most of the work of drawing. */
+    this.backdrop = { canvas: el("canvas"), key: "" };
     this.overlay = el("canvas");
     this.pattern = makePattern(8);
-    this.dirty = emptyRect();
+    this.dirty = emptyRect(); // of the overlay, in picture pixels
+    this.damaged = null; // what must be drawn again, in frame pixels; null: everything
+    this.cursorBox = emptyRect();
     this.hover = null;
     this.gesture = null;
     this.touches = new Map();
@@ -53,11 +59,18 @@ export class Stage {
   /** Marks of the current picture changed inside `rect`; null: everything may differ. */
   repaint(rect) {
     this.dirty = rect ? unite(this.dirty, rect) : this.#everything();
-    this.redraw();
+    if (!rect) this.damaged = null;
+    this.refresh();
   }
 
-  /** Draw again on the next frame. */
+  /** Draw everything again on the next frame. */
   redraw() {
+    this.damaged = null;
+    this.refresh();
+  }
+
+  /** Draw on the next frame what is known to have changed, and the cursor. */
+  refresh() {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
       this.#draw();
@@ -144,6 +157,7 @@ export class Stage {
       this.shown = page;
       this.hover = page ? this.hover : null;
       if (!sameSize) this.fitted = true;
+      this.damaged = null;
       if (page) {
         this.overlay.width = page.width;
         this.overlay.height = page.height;
@@ -157,20 +171,70 @@ export class Stage {
     if (this.canvas.width !== width || this.canvas.height !== height) {
       this.canvas.width = width;
       this.canvas.height = height;
+      this.damaged = null;
     }
+    const damaged = this.#damage(frame);
+    if (isEmpty(damaged)) return;
     const context = this.canvas.getContext("2d");
-    context.setTransform(sharpness, 0, 0, sharpness, 0, 0);
-    context.clearRect(0, 0, frame.width, frame.height);
-    if (!page) return;
-    this.#updateOverlay(page);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.save();
+    clipTo(context, damaged, sharpness);
+    if (page) {
+      this.#updateOverlay(page);
+      context.drawImage(this.#drawBackdrop(page, sharpness), 0, 0);
+      context.setTransform(sharpness, 0, 0, sharpness, 0, 0);
+      if (this.showMarks && page.map) context.drawImage(this.overlay, ...this.#target(page));
+      this.#drawCursor(context);
+    } else context.clearRect(0, 0, width, height);
+    context.restore();
+  }
+
+  /** What has to be drawn now, in frame pixels; nothing is damaged from here on. */
+  #damage(frame) {
+    const cursorBox = this.#cursorBox();
+    let damaged = this.damaged;
+    if (damaged) {
+      for (const box of [this.cursorBox, cursorBox, this.#onFrame(this.dirty)]) {
+        if (!isEmpty(box)) damaged = unite(damaged, box);
+      }
+    }
+    this.cursorBox = cursorBox;
+    this.damaged = emptyRect();
+    return damaged ?? { x0: 0, y0: 0, x1: frame.width, y1: frame.height };
+  }
+
+  /** A rectangle of the picture on the frame, with the pixels that smoothing reaches. */
+  #onFrame(rect) {
+    if (isEmpty(rect)) return rect;
+    const from = toFrame(this.view, rect.x0 - 1, rect.y0 - 1);
+    const to = toFrame(this.view, rect.x1 + 1, rect.y1 + 1);
+    return { x0: from.x - 1, y0: from.y - 1, x1: to.x + 1, y1: to.y + 1 };
+  }
+
+  #target(page) {
     const { scale, x, y } = this.view;
-    const target = [x, y, page.width * scale, page.height * scale];
+    return [x, y, page.width * scale, page.height * scale];
+  }
+
+  /** The picture in its place on a canvas of its own, drawn when anything about that changed. */
+  #drawBackdrop(page, sharpness) {
+    const { canvas } = this.backdrop;
     const image = this.#picture(page);
-    context.imageSmoothingEnabled = scale < 4;
+    const { width, height } = this.canvas;
+    const target = this.#target(page);
+    const key = [page.picture, Boolean(image), width, height, sharpness, ...target].join(" ");
+    if (key === this.backdrop.key) return canvas;
+    this.backdrop.key = key;
+    canvas.width = width; // which also clears it
+    canvas.height = height;
+    const context = canvas.getContext("2d", { alpha: false });
+    context.fillStyle = BACKGROUND;
+    context.fillRect(0, 0, width, height);
+    context.setTransform(sharpness, 0, 0, sharpness, 0, 0);
+    context.imageSmoothingEnabled = this.view.scale < 4;
     context.imageSmoothingQuality = "high";
     if (image) context.drawImage(image, ...target);
-    if (this.showMarks && page.map) context.drawImage(this.overlay, ...target);
-    this.#drawCursor(context);
+    return canvas;
   }
 
   /** Canvas pixels per CSS pixel: the screen's, times the graph's zoom. */
@@ -181,19 +245,39 @@ export class Stage {
   }
 
   #updateOverlay(page) {
-    if (isEmpty(this.dirty) || !page.map) return;
+    if (isEmpty(this.dirty)) return;
     const rect = this.dirty;
     this.dirty = emptyRect();
+    if (!page.map) {
+      this.overlay.width = page.width; // clears it
+      return;
+    }
     const pixels = new ImageData(rect.x1 - rect.x0, rect.y1 - rect.y0);
     composite(page.map, rect, this.pattern, pixels.data);
     this.overlay.getContext("2d").putImageData(pixels, rect.x0, rect.y0);
   }
 
+  get #cursorRadius() {
+    return Math.max(1.5, this.session.radius * this.view.scale);
+  }
+
+  get #showsCursor() {
+    const { session } = this;
+    return this.hover && session.page && !session.locked && !this.panKey && session.tool !== "fill";
+  }
+
+  #cursorBox() {
+    if (!this.#showsCursor) return emptyRect();
+    const { x, y } = toFrame(this.view, this.hover.x, this.hover.y);
+    const reach = this.#cursorRadius + CURSOR_MARGIN;
+    return { x0: x - reach, y0: y - reach, x1: x + reach, y1: y + reach };
+  }
+
   #drawCursor(context) {
     const { session, hover } = this;
-    if (!hover || session.locked || this.panKey || session.tool === "fill") return;
+    if (!this.#showsCursor) return;
     const centre = toFrame(this.view, hover.x, hover.y);
-    const radius = Math.max(1.5, session.radius * this.view.scale);
+    const radius = this.#cursorRadius;
     const erasing = hover.erase || session.tool === "eraser";
     const colour = erasing ? "#fff" : `rgb(${session.sign > 0 ? LIKE : DISLIKE})`;
     context.beginPath();
@@ -219,10 +303,10 @@ export class Stage {
     on("pointermove", (event) => this.#move(event));
     on("pointerup", (event) => this.#up(event));
     on("pointercancel", (event) => this.#up(event));
-    on("pointerenter", () => this.redraw());
+    on("pointerenter", () => this.refresh());
     on("pointerleave", () => {
       this.hover = null;
-      this.redraw();
+      this.refresh();
     });
     on("contextmenu", (event) => event.preventDefault());
     for (const type of ["mousedown", "mouseup", "click", "dblclick"]) on(type, () => {});
@@ -274,7 +358,7 @@ export class Stage {
       this.gesture = { kind: "stroke" };
     }
     this.hover = { ...point, erase };
-    this.redraw();
+    this.refresh();
   }
 
   #move(event) {
@@ -300,6 +384,7 @@ export class Stage {
         y: this.view.y + (event.clientY - gesture.y) * zoom,
       });
       Object.assign(gesture, { x: event.clientX, y: event.clientY });
+      this.redraw();
     } else if (gesture?.kind === "shift") {
       const distance = event.clientX - gesture.x;
       gesture.moved ||= Math.abs(distance) > DRAG_START;
@@ -311,7 +396,7 @@ export class Stage {
       this.zoom(now.distance / from.distance, now);
       gesture.from = now;
     }
-    this.redraw();
+    this.refresh();
   }
 
   #up(event) {
@@ -324,7 +409,7 @@ export class Stage {
       const { x, y } = this.#inPicture(event);
       this.session.line(x, y);
     }
-    this.redraw();
+    this.refresh();
   }
 
   #pinch() {
@@ -335,6 +420,15 @@ export class Stage {
       distance: Math.max(1, Math.hypot(a.x - b.x, a.y - b.y)),
     };
   }
+}
+
+/** Let a context draw inside a rectangle of the frame only. */
+function clipTo(context, { x0, y0, x1, y1 }, sharpness) {
+  const [left, top] = [x0, y0].map((n) => Math.floor(n * sharpness));
+  const [right, bottom] = [x1, y1].map((n) => Math.ceil(n * sharpness));
+  context.beginPath();
+  context.rect(left, top, Math.max(0, right - left), Math.max(0, bottom - top));
+  context.clip();
 }
 
 /** Only pens press; a mouse reports a constant. */

@@ -4,18 +4,20 @@
  * Maps and thumbnails are named by their content and shared; pictures lie in a folder of the node.
  */
 
-import { decodeGrey, encodeGrey } from "./png.mjs";
+import { Encoder } from "./encoder.mjs";
+import { decodeMap } from "./png.mjs";
 import { SignedMap } from "./signed_map.mjs";
 
 const FOLDER = "pxpo";
 const RETRY_MS = 4000;
 
-/** Events: "state" when saving started, ended or failed. */
+/** One for all paint nodes of a page. Events: "state" when saving started, ended or failed. */
 export class PaintStorage extends EventTarget {
   /** @param {{fetchApi: Function, apiURL: Function}} api the host's */
   constructor(api) {
     super();
     this.api = api;
+    this.encoder = new Encoder();
     this.stored = new Set();
     this.waiting = new Map(); // name -> the map's parts, until the server has it
     this.working = null;
@@ -45,17 +47,19 @@ export class PaintStorage extends EventTarget {
 
   /** A saved map, or null when the file is not on this server. */
   async loadMap(name) {
+    const unsaved = this.waiting.get(name);
+    if (unsaved) return new SignedMap(unsaved.width, unsaved.height, unsaved.values.slice());
     const response = await this.#view("maps", `${name}.png`);
     if (!response) return null;
-    const { width, height, bytes } = await decodeGrey(new Uint8Array(await response.arrayBuffer()));
+    const { width, height, values } = await decodeMap(new Uint8Array(await response.arrayBuffer()));
     this.stored.add(name);
-    return SignedMap.fromBytes(width, height, bytes);
+    return new SignedMap(width, height, values);
   }
 
-  /** Save a map soon; `flush` tells when. @param {Uint8Array} bytes as SignedMap.toBytes gives */
-  save(name, width, height, bytes) {
+  /** Save a copy of a map soon; `flush` tells when. @param {SignedMap} map */
+  save(name, { width, height, data }) {
     if (this.stored.has(name) || this.waiting.has(name)) return;
-    this.waiting.set(name, { width, height, bytes });
+    this.waiting.set(name, { width, height, values: data.slice() });
     this.#changed();
     this.#work().catch(() => {}); // reported by "state", retried, and thrown by flush
   }
@@ -63,10 +67,6 @@ export class PaintStorage extends EventTarget {
   /** Wait until everything is on the server; throws when it cannot be reached. */
   async flush() {
     if (this.isSaving) await this.#work();
-  }
-
-  dispose() {
-    clearTimeout(this.retry);
   }
 
   #work() {
@@ -82,8 +82,9 @@ export class PaintStorage extends EventTarget {
     await new Promise((resume) => setTimeout(resume)); // the stroke's own frame comes first
     try {
       while (this.isSaving) {
-        const [name, { width, height, bytes }] = this.waiting.entries().next().value;
-        await this.#upload(name, await encodeGrey(width, height, bytes));
+        const [name, { width, height, values }] = this.waiting.entries().next().value;
+        const png = await this.encoder.encode(width, height, values);
+        await this.#upload("maps", new File([png], `${name}.png`, { type: "image/png" }));
         this.waiting.delete(name);
         this.stored.add(name);
       }
@@ -95,11 +96,18 @@ export class PaintStorage extends EventTarget {
     }
   }
 
-  async #upload(name, file) {
+  /** Answer a run that waits, once everything the answer names is on the server. */
+  async answer(token, value) {
+    await this.flush();
+    const file = new File([JSON.stringify(value)], `${token}.json`, { type: "application/json" });
+    await this.#upload("answers", file);
+  }
+
+  async #upload(folder, file) {
     const body = new FormData();
-    body.append("image", new File([file], `${name}.png`, { type: "image/png" }));
+    body.append("image", file);
     body.append("type", "input");
-    body.append("subfolder", `${FOLDER}/maps`);
+    body.append("subfolder", `${FOLDER}/${folder}`);
     body.append("overwrite", "true"); // same name means same content
     const response = await this.api.fetchApi("/upload/image", { method: "POST", body });
     if (response.status !== 200) throw new Error(`/upload/image answered ${response.status}.`);

@@ -54,13 +54,14 @@ export class Strip {
         image,
         badge,
       );
-      return { button, badge };
+      return { button, badge, said: "" };
     });
     this.list.replaceChildren(...this.items.map((item) => item.button));
   }
 
   #updateItem(page, index) {
-    const { button, badge } = this.items[index];
+    const item = this.items[index];
+    const { button, badge } = item;
     const current = index === this.session.index;
     if (current && button.getAttribute("aria-current") !== "true") {
       button.scrollIntoView?.({ block: "nearest", inline: "nearest" });
@@ -72,6 +73,9 @@ export class Strip {
       disliked > 0 && "disliked in places",
       !liked && !disliked && (page.reviewed ? "looked at, nothing painted" : "not looked at"),
     ].filter(Boolean).join(", ");
+    const said = `${state} ${page.reviewed}`;
+    if (said === item.said) return;
+    item.said = said;
     button.setAttribute("aria-label", `Picture ${index + 1}: ${state}`);
     button.title = `Picture ${index + 1}: ${state}`;
     badge.replaceChildren(

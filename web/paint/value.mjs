@@ -64,10 +64,11 @@ function dropMark(value, thumb) {
   return { ...value, marks: value.marks.filter((mark) => mark.thumb !== thumb) };
 }
 
-/** The marks of a batch have been trained on. */
-export function withLearned(value, batch) {
-  const marks = value.marks.map((m) => (m.batch === batch ? { ...m, learned: true } : m));
-  return { ...value, marks };
+/** A run has trained on a batch with the marks `sent`; what was painted since waits for another. */
+export function withLearned(value, batch, sent) {
+  const maps = new Map(sent.map((mark) => [mark.thumb, mark.map]));
+  const isLearned = (m) => m.batch === batch && maps.get(m.thumb) === m.map;
+  return { ...value, marks: value.marks.map((m) => (isLearned(m) ? { ...m, learned: true } : m)) };
 }
 
 /**

@@ -3,11 +3,11 @@
  * run. One of these per node; it listens only while its node is in a graph.
  */
 
-import { el } from "./dom.mjs";
 import { contentName } from "./identity.mjs";
 import { Panel } from "./panel.mjs";
 import { PaintSession } from "./session.mjs";
-import { PaintStorage } from "./storage.mjs";
+import { StatusLine } from "./status.mjs";
+import { Waiting } from "./waiting.mjs";
 import {
   emptyValue, moveMark, promptValue, readValue, sameMarks, withLearned, withMark,
 } from "./value.mjs";
@@ -16,27 +16,37 @@ export class PaintWidget {
   /**
    * @param {object} node the graph's node
    * @param {import("./host.mjs").Host} host
+   * @param {import("./storage.mjs").PaintStorage} storage one for all nodes of the page
    * @param {(id: string) => boolean} isTaken whether another node in the graph has this id
    */
-  constructor(node, host, isTaken) {
+  constructor(node, host, storage, isTaken) {
     this.node = node;
     this.host = host;
     this.isTaken = isTaken;
     this.value = emptyValue();
     this.prompt = null; // the run that showed the current pictures
     this.learned = null; // {prompt, round} once a run has trained on the current marks
+    this.sent = []; // the marks that the last run was given
+    this.goesOn = null; // the run that has got its answer and is not over
     this.note = "";
+    this.frame = 0;
     this.session = new PaintSession();
-    this.storage = new PaintStorage(host.api);
+    this.storage = storage;
+    this.status = new StatusLine({
+      goOn: () => this.#goOn(),
+      use: () => this.#set({ used: this.value.marks }),
+      autoNext: (autoNext) => this.#set({ autoNext }),
+    });
     this.panel = new Panel(this.session, {
       pictureUrl: (page) => this.storage.pictureUrl(this.pictureNode, page.picture),
       thumbUrl: (page) => this.storage.thumbUrl(page.thumb),
-    });
+    }, this.status);
     this.pictureNode = this.value.node;
     this.session.addEventListener("paint", ({ detail }) => this.panel.stage.repaint(detail));
     this.session.addEventListener("finish", ({ detail }) => this.#keep(detail));
     this.session.addEventListener("view", () => this.#update());
-    this.storage.addEventListener("state", () => this.#update());
+    this.waiting = new Waiting();
+    this.waiting.addEventListener("change", () => this.#update());
     this.panel.element.addEventListener("pointerenter", () => this.#update());
     this.stopListening = () => {};
     this.#update();
@@ -46,13 +56,17 @@ export class PaintWidget {
   attach() {
     this.detach();
     this.#avoidTwins();
-    const { host } = this;
+    const { host, storage } = this;
+    const saving = () => this.#update();
+    storage.addEventListener("state", saving);
     const stops = [
       host.on("executed", (detail) => this.#executed(detail)),
       host.on("execution_success", (detail) => this.#ended(detail.prompt_id, true)),
       host.on("execution_error", (detail) => this.#ended(detail.prompt_id, false)),
       host.on("execution_interrupted", (detail) => this.#ended(detail.prompt_id, false)),
-      host.on("reconnected", () => this.#restore()),
+      host.on("pxpo.wait", (detail) => this.#asked(detail)),
+      host.on("reconnected", () => this.#reconnected()),
+      () => storage.removeEventListener("state", saving),
     ];
     this.stopListening = () => stops.forEach((stop) => stop());
   }
@@ -64,8 +78,9 @@ export class PaintWidget {
 
   dispose() {
     this.detach();
+    cancelAnimationFrame(this.frame);
     this.panel.dispose();
-    this.storage.dispose();
+    this.waiting.dispose();
   }
 
   /** What the workflow stores. */
@@ -82,30 +97,51 @@ export class PaintWidget {
     this.value = value ?? emptyValue();
     this.#avoidTwins();
     this.pictureNode = this.value.node;
+    this.session.show([]); // even if the pictures stay, their marks may differ
     this.#restore();
   }
 
   /** What a prompt carries; waits until the files it names are on the server. */
   async serialize() {
     this.session.endStroke();
+    // Two workflows made from one file: from its first run on, this one has an id of its own.
+    if (this.host.isInAnotherWorkflow(this.value.node)) this.#takeNewId();
     await this.storage.flush();
     const byPress = this.host.queueMode === "disabled";
-    return promptValue(this.value, byPress ? this.value.marks : (this.value.used ?? []));
+    this.sent = byPress ? this.value.marks : (this.value.used ?? []);
+    return promptValue(this.value, this.sent);
   }
 
   /** A copied node gets an id of its own; its marks stay, as their files are shared. */
   #avoidTwins() {
-    if (!this.isTaken(this.value.node)) return;
+    if (this.isTaken(this.value.node)) this.#takeNewId();
+  }
+
+  #takeNewId() {
     const { node } = this.value;
     this.value = { ...this.value, node: emptyValue().node, copiedFrom: node };
   }
 
-  /** Show the newest batch this node has had on the server. */
+  /** The server is back, perhaps another process: nothing of before is still running. */
+  #reconnected() {
+    if (this.goesOn) {
+      this.goesOn = null;
+      this.session.lock(false);
+    }
+    this.#restore();
+  }
+
+  /**
+   * Show what this node showed last: the batch with marks that no run has learned from, as a copy
+   * of the workflow may have shown others since, or else the newest.
+   */
   async #restore() {
     const { value } = this;
     try {
       for (const node of [value.node, value.copiedFrom]) {
-        const [batch] = node ? await this.storage.batches(node) : [];
+        const batches = node ? await this.storage.batches(node) : [];
+        const marked = this.#isPainted() && batches.find((one) => one.batch === value.batch);
+        const batch = marked || batches[0];
         if (this.value.node !== value.node) return; // another workflow came in meanwhile
         if (!batch) continue;
         this.pictureNode = node;
@@ -113,7 +149,7 @@ export class PaintWidget {
         return;
       }
     } catch (error) {
-      this.note = `The pictures could not be loaded: ${error.message}`;
+      this.#failed(error);
     }
     this.#update();
   }
@@ -123,19 +159,55 @@ export class PaintWidget {
     if (shown) {
       this.prompt = prompt;
       this.pictureNode = shown.node;
-      this.#show(shown).catch((error) => {
-        this.note = `The pictures could not be loaded: ${error.message}`;
-        this.#update();
-      });
+      if (prompt !== this.learned?.prompt && prompt !== this.goesOn) this.session.lock(false);
+      this.#show(shown).catch((error) => this.#failed(error));
     }
     const update = output?.pxpo_update?.find((one) => one.painted && one.trained);
     // A mask alone trains too, but asking for the next batch then would never end.
     if (update && prompt === this.prompt && this.#isPainted()) {
       this.learned = { prompt, round: update.round };
-      this.value = withLearned(this.value, this.value.batch);
+      this.value = withLearned(this.value, this.value.batch, this.sent);
+      this.goesOn = null;
       this.session.lock(true);
       this.host.changed(this.node);
     }
+  }
+
+  /** A run waits for marks, or does so no longer. */
+  #asked(detail) {
+    if (detail.node !== this.value.node) return;
+    if (detail.over) {
+      if (this.waiting.end(detail.token)) this.note = `${detail.why}.`;
+      return;
+    }
+    if (!this.waiting.hear(detail)) return;
+    this.prompt = detail.prompt_id;
+    this.goesOn = null;
+    this.pictureNode = detail.node;
+    this.note = "";
+    this.session.lock(false);
+    this.#show(detail.shown).catch((error) => this.#failed(error));
+  }
+
+  /** Let the run that waits go on with the marks there are now. */
+  async #goOn() {
+    const { token } = this.waiting;
+    this.session.endStroke();
+    try {
+      this.sent = this.value.marks;
+      await this.storage.answer(token, promptValue(this.value, this.sent));
+      this.waiting.answer();
+      this.goesOn = this.waiting.prompt;
+      this.session.lock(true);
+    } catch (error) {
+      this.note = `The run could not be told to go on: ${error.message}`;
+      this.#update();
+    }
+  }
+
+  #failed(error) {
+    this.note = `The pictures could not be loaded: ${error.message}`;
+    this.#update();
   }
 
   /** Whether a person's marks on the current pictures are in the value. */
@@ -146,6 +218,11 @@ export class PaintWidget {
 
   /** A run is over: after training, ask for the next pictures by the same prompt. */
   async #ended(prompt, success) {
+    if (prompt === this.goesOn) {
+      this.goesOn = null;
+      if (prompt !== this.learned?.prompt) this.session.lock(false); // it failed, or learned nothing
+      this.#update();
+    }
     if (prompt !== this.learned?.prompt) return;
     if (!success || !this.value.autoNext || this.host.queueMode.startsWith("instant")) {
       this.#update();
@@ -216,78 +293,65 @@ export class PaintWidget {
   /** A change to a page is complete: put it into the value and on the server. */
   #keep(page) {
     if (!page.touched && page.start) return; // only looked at: the mask still counts
-    const bytes = page.isBlank ? null : page.map.toBytes();
-    const map = bytes && contentName(page.map.digestInput());
+    const map = page.isBlank ? null : contentName(page.map.digestInput());
     this.value = withMark(this.value, {
       thumb: page.thumb, map, width: page.width, height: page.height, reviewed: page.reviewed,
       batch: this.value.batch,
     });
-    if (bytes) this.storage.save(map, page.width, page.height, bytes);
+    if (map) this.storage.save(map, page.map);
     this.note = "";
     this.host.changed(this.node);
   }
 
-  #setQuietly(part) {
+  #set(part) {
     this.value = { ...this.value, ...part };
+    this.host.changed(this.node);
+    this.#update();
   }
 
+  /** Show the state, once per frame however often it changes. */
   #update() {
-    this.panel.update();
-    this.panel.say(this.#status(), this.#actions());
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this.panel.update();
+      this.status.update(this.#status());
+    });
   }
 
   #status() {
-    const { session, storage } = this;
-    if (storage.failed) return "Not saved yet: the server does not answer. Trying again…";
+    const { session, storage, value, waiting, note } = this;
+    const state = { next: value.autoNext, autoNext: session.pages.length > 0 };
+    const painted = session.pages.filter((page) => !page.isBlank).length;
+    const count = `Marks on ${painted} of ${session.pages.length} pictures`;
+    if (storage.failed) {
+      return { ...state, text: "Not saved yet: the server does not answer. Trying again…" };
+    }
+    if (this.goesOn) return { ...state, text: "The run goes on with your marks…" };
+    if (waiting.isOpen) {
+      const text = painted
+        ? `${count}. The run waits for you.`
+        : `${note ? `${note} ` : ""}The run waits for you: paint, then press Continue.`;
+      return { ...state, text, time: waiting.timeLeft(), goOn: true };
+    }
     if (session.locked && this.learned) {
       const done = `Round ${this.learned.round} has learned from these marks.`;
-      return this.value.autoNext
-        ? `${done} The next pictures are on their way…`
-        : `${done} Press Run for new pictures.`;
+      const next = value.autoNext
+        ? "The next pictures are on their way…"
+        : "Press Run for new pictures.";
+      return { ...state, text: `${done} ${next}` };
     }
-    if (this.note) return this.note;
-    if (session.pages.length === 0) return "";
-    const painted = session.pages.filter((page) => !page.isBlank).length;
-    if (painted === 0) return "Paint what you like and dislike, then press Run.";
+    const use = this.#waitsForRelease();
+    if (note || session.pages.length === 0) return { ...state, text: note, use };
+    if (painted === 0) {
+      return { ...state, text: "Paint what you like and dislike, then press Run.", use };
+    }
     const saved = storage.isSaving ? "saving…" : "saved";
-    const count = `${painted} of ${session.pages.length}`;
-    return this.#waitsForRelease()
-      ? `Marks on ${count} pictures, ${saved}. They do not count yet.`
-      : `Marks on ${count} pictures, ${saved}. Press Run to learn from them.`;
+    const then = use ? "They do not count yet." : "Press Run to learn from them.";
+    return { ...state, text: `${count}, ${saved}. ${then}`, use };
   }
 
   #waitsForRelease() {
     const { used = [], marks } = this.value;
     return this.host.queueMode !== "disabled" && !sameMarks(used, marks);
   }
-
-  #actions() {
-    const actions = [];
-    if (this.#waitsForRelease()) {
-      actions.push(button("Use these marks", () => {
-        this.#setQuietly({ used: this.value.marks });
-        this.host.changed(this.node);
-        this.#update();
-      }));
-    }
-    if (this.session.pages.length > 0) {
-      const next = el("input", { type: "checkbox", on: { change: () => {
-        this.#setQuietly({ autoNext: next.checked });
-        this.host.changed(this.node);
-      } } });
-      next.checked = this.value.autoNext;
-      actions.push(el(
-        "label",
-        { class: "pxpo-auto", title: "Sample the next pictures by itself after learning" },
-        next, "Next batch by itself",
-      ));
-    }
-    return actions;
-  }
-}
-
-function button(text, act) {
-  return el(
-    "button", { type: "button", class: "pxpo-button pxpo-primary", on: { click: act } }, text,
-  );
 }
