@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.latest import io
@@ -16,10 +17,15 @@ from ..pxpo_core.painting import (
     painted_feedback,
     read_marks,
 )
-from .types import CATEGORY, Reward
+from .paint_wait import ask
+from .types import CATEGORY, Reward, advanced
 
 PaintMarks = io.Custom("PXPO_PAINT")
 MASK_MEANINGS = ["like", "dislike"]
+WAITS = ["off", "until answered"]
+NO_ANSWERS = ["go on", "stop the run"]
+WAIT_MINUTES = 60.0
+LONGEST_WAIT = 7 * 24 * 60.0
 
 
 class PaintReward(io.ComfyNode):
@@ -46,6 +52,39 @@ class PaintReward(io.ComfyNode):
                     optional=True,
                     tooltip="Feedback to start from; it counts until a picture is painted on.",
                 ),
+                # Optional, which puts them behind the marks: saved values are read by position.
+                advanced(
+                    io.Combo.Input(
+                        "wait",
+                        options=WAITS,
+                        default=WAITS[0],
+                        optional=True,
+                        tooltip="until answered: the run stops here until you press Continue on "
+                        "the node, and then learns at once.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "wait_minutes",
+                        default=WAIT_MINUTES,
+                        min=0.05,
+                        max=LONGEST_WAIT,
+                        step=1.0,
+                        round=0.01,
+                        optional=True,
+                        tooltip="How long the run waits.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "no_answer",
+                        options=NO_ANSWERS,
+                        default=NO_ANSWERS[0],
+                        optional=True,
+                        tooltip="When the time is over, or no web page is open: go on with the "
+                        "marks there are, or stop the run.",
+                    )
+                ),
             ],
             outputs=[
                 Reward.Output(display_name="reward"),
@@ -67,8 +106,12 @@ class PaintReward(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, marks: object = None, **_others: object) -> str:
+    def fingerprint_inputs(
+        cls, marks: object = None, wait: str = WAITS[0], **_others: object
+    ) -> str | float:
         """A map file that appears later, or a picture list that is gone, counts as a change."""
+        if wait != WAITS[0]:
+            return float("nan")  # every press asks again
         folder = _folder()
         try:
             checked = read_marks(marks)
@@ -79,21 +122,36 @@ class PaintReward(io.ComfyNode):
         return shown + "".join(str(int(flag)) for flag in here)
 
     @classmethod
-    def execute(
+    async def execute(
         cls,
         image: torch.Tensor,
         mask_means: str,
         marks: object = None,
         mask: torch.Tensor | None = None,
+        wait: str = WAITS[0],
+        wait_minutes: float = WAIT_MINUTES,
+        no_answer: str = NO_ANSWERS[0],
     ) -> io.NodeOutput:
         folder = _folder()
         checked = read_marks(marks)
         sign = 1.0 if mask_means == MASK_MEANINGS[0] else -1.0
         feedback = painted_feedback(image, checked, folder, mask, sign)
+        ui: dict[str, Any] = {}
+        unanswered = ""
+        if checked.node is not None:  # without a widget there is nobody to ask
+            shown = _shown(checked.node, image, feedback, folder)
+            if wait != WAITS[0]:
+                answer = await ask(folder, checked.node, shown, wait_minutes)
+                if answer.marks is not None:
+                    feedback = painted_feedback(image, answer.marks, folder, mask, sign)
+                    shown = _shown(checked.node, image, feedback, folder)
+                elif no_answer != NO_ANSWERS[0]:
+                    raise comfy.model_management.InterruptProcessingException
+                else:
+                    unanswered = f"{answer.why}: went on. "
+            ui["pxpo_paint"] = [shown]
+        ui["text"] = [unanswered + _status(feedback)]
         values = feedback.reward.map
-        ui: dict[str, Any] = {"text": [_status(feedback)]}
-        if checked.node is not None:
-            ui["pxpo_paint"] = [_shown(checked.node, image, feedback, folder)]
         return io.NodeOutput(
             feedback.reward, values.clamp(min=0.0), (-values).clamp(min=0.0), image, ui=ui
         )

@@ -5,8 +5,10 @@ from .binding import bind
 from .marks import Mark, Marks, MarksInvalid, read_marks
 from .reward import Feedback, painted_feedback
 from .signed_png import MapInvalid, decode_map, encode_map
+from .waiting import Answer, wait_for_answer
 
 __all__ = [
+    "Answer",
     "Feedback",
     "MapInvalid",
     "Mark",
@@ -19,4 +21,5 @@ __all__ = [
     "encode_map",
     "painted_feedback",
     "read_marks",
+    "wait_for_answer",
 ]

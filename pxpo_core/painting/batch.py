@@ -2,6 +2,7 @@
 
 maps/<hash>.png     signed maps, uploaded by the widget
 thumbs/<hash>.png   small copies that bind marks to pictures
+answers/<token>.json what a person said to a run that waits, uploaded by the widget
 <node>/batch.json   the last batches a node showed, newest first
 <node>/<hash>.jpg   their pictures
 """
@@ -28,6 +29,8 @@ BATCHES_KEPT = 4
 JPEG_QUALITY = 93
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SCHEMA = 1
+_SHARED = ("maps", "thumbs", "answers")
+_MOST_ANSWER_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,22 @@ class PaintFolder:
         pixels = (picture[..., :3].clamp(0.0, 1.0) * 255.0).round().to("cpu", torch.uint8)
         return self._save(node, _encoded(pixels, "JPEG"), ".jpg")
 
+    def read_answer(self, token: str) -> object | None:
+        """What the widget has answered; None while there is nothing, or only a part of it."""
+        path = self._file("answers", token, ".json")
+        try:
+            if path.stat().st_size > _MOST_ANSWER_BYTES:
+                return {"version": "too large"}
+            answer: object = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return None
+        return answer
+
+    def forget_answer(self, token: str) -> None:
+        self._file("answers", token, ".json").unlink(missing_ok=True)
+
     def batches(self, node: str) -> list[dict[str, Any]]:
         """The batches of a node, newest first; an unreadable list counts as empty."""
         path = self._folder(node) / "batch.json"
@@ -119,7 +138,7 @@ class PaintFolder:
         return name
 
     def _folder(self, name: str) -> Path:
-        if name not in ("maps", "thumbs"):
+        if name not in _SHARED:
             _check_id(name)
         return self._contained(self.root / name)
 
