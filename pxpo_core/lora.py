@@ -238,7 +238,10 @@ class LoRALayers:
                 hidden = F.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
                 delta = F.conv2d(hidden, up)
             else:
-                delta = F.linear(F.linear(x, down), up)
+                # As one matrix: for batches of them torch multiplies in an order that depends on
+                # whether a gradient is wanted, and a replay must have the bits of the rollout.
+                rows = F.linear(F.linear(x.reshape(-1, x.shape[-1]), down), up)
+                delta = rows.reshape(output.shape)
             return output + (scaling * delta).to(output.dtype)
 
         return add

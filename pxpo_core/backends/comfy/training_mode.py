@@ -14,35 +14,34 @@ def training_mode(*models: nn.Module) -> Iterator[None]:
 
     Must be entered after the host has loaded the weights: loading can put inference tensors back.
     """
-    with torch.inference_mode(False), torch.enable_grad(), differentiable_kernels():
+    with torch.inference_mode(False), torch.enable_grad():
         for model in models:
             _replace_inference_tensors(model)
-        flags = [(p, p.requires_grad) for model in models for p in model.parameters()]
-        try:
-            for parameter, _ in flags:
-                parameter.requires_grad_(False)
+        with replayable_mode(*models):
             yield
-        finally:
-            for parameter, flag in flags:
-                parameter.requires_grad_(flag)
 
 
 @contextmanager
-def differentiable_kernels() -> Iterator[None]:
-    """The host computes with kernels that have a backward; newer hosts have others for sampling.
+def replayable_mode(*models: nn.Module) -> Iterator[None]:
+    """Computing as training does, so that a replay gives the very predictions that were sampled.
 
-    Sampling needs them too: a replay must give the predictions that were sampled.
+    Newer hosts sample with kernels that have no backward, and torch multiplies in another way by a
+    matrix that asks for a gradient. Kernels and flags are the host's again afterwards.
     """
     management = comfy.model_management
-    before = getattr(management, "in_training", None)
-    if before is None:
-        yield
-        return
-    management.in_training = True
+    in_training = getattr(management, "in_training", None)
+    flags = [(p, p.requires_grad) for model in models for p in model.parameters()]
     try:
+        if in_training is not None:
+            management.in_training = True
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
         yield
     finally:
-        management.in_training = before
+        if in_training is not None:
+            management.in_training = in_training
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
 
 
 def _replace_inference_tensors(model: nn.Module) -> None:
