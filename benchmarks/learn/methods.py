@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pxpo_core.objective import StepWeighting
-from pxpo_core.update import UpdateConfig
+from pxpo_core.rollout import Process
+from pxpo_core.update_config import AnchorRegion, UpdateConfig
 
 Baseline = Literal["none", "group", "ddpo"]
 ALL_STEPS = 1000
@@ -19,7 +20,8 @@ class Method:
 
     baseline: "none" takes the reward as it is, "group" is the per-pixel leave-one-out mean per
     prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
-    images. target_modules: which layers get a LoRA.
+    images. process: "forward" learns from finished pictures with fresh noise (any sampler's), not
+    from the sampled path. target_modules: which layers get a LoRA.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Method:
     steps_per_rollout: int = 1
     baseline: Baseline = "group"
     anchor: float = 0.0
+    anchor_region: AnchorRegion = "everywhere"
+    process: Process = "reverse"
     target_modules: str = "all layers"
 
     def config(self, learning_rate: float, micro_batch: int) -> UpdateConfig:
@@ -40,6 +44,7 @@ class Method:
             step_weighting=self.step_weighting,
             credit_radius=self.credit_radius,
             anchor=self.anchor,
+            anchor_region=self.anchor_region,
             micro_batch=micro_batch,
         )
 
@@ -102,6 +107,19 @@ METHODS = {
             name="anchor",
             says="default with an anchor to the base model of 0.01",
             anchor=0.01,
+        ),
+        replace(
+            _DEFAULT,
+            name="anchor_unmarked",
+            says="default with an anchor of 0.01 on pixels without feedback only",
+            anchor=0.01,
+            anchor_region="unmarked",
+        ),
+        replace(
+            _DEFAULT,
+            name="forward",
+            says="forward-process objective on finished pictures, per pixel, 4 noise levels",
+            process="forward",
         ),
         replace(
             _DEFAULT,

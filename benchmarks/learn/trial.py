@@ -113,6 +113,8 @@ class Bench:
     ) -> tuple[Policy, Mapping[str, Tensor], dict[str, float]]:
         asked = prompts.spread(prompts.TRAINING, cell.batch)
         layers = LoRALayers(policy)
+        if method.process == "forward":
+            trajectory = self._world.diffused(trajectory.x_0, cell.seed, number)
         experience = Experience(
             trajectory,
             credit.advantage(rewards, pictures, asked),

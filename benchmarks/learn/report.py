@@ -1,0 +1,154 @@
+"""Writes what the raw records say: learn.json, plots, and the tables in docs/learning.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import records
+from .methods import METHODS
+from .plots import line_plot
+from .statistics import mean_interval
+from .summary import GAINS, summarize
+
+DOCS = Path(__file__).parent.parent.parent / "docs" / "learning.md"
+
+
+def write_report(results: Path, docs: Path = DOCS) -> int:
+    """learn.json and one plot per task beside it; the tables between the docs' markers."""
+    summary = summarize(all_records(results))
+    (results / "learn.json").write_text(to_json(summary), encoding="utf-8")
+    for name, svg in plots(summary).items():
+        (results / name).write_text(svg, encoding="utf-8")
+    if docs.exists():
+        docs.write_text(with_tables(docs.read_text(encoding="utf-8"), summary), encoding="utf-8")
+    print(json.dumps({task: sorted(found) for task, found in summary.items()}))
+    return 0
+
+
+def all_records(results: Path) -> list[dict[str, Any]]:
+    return [
+        record
+        for path in sorted((results / "learn_raw").glob("*.jsonl"))
+        for record in records.read(path)
+    ]
+
+
+def to_json(summary: Mapping[str, Any]) -> str:
+    """Indented, but short lists stay on one line."""
+    text = json.dumps(summary, indent=1, sort_keys=True)
+    flat = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
+    text = flat.sub(lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text)
+    return text + "\n"
+
+
+def plots(summary: Mapping[str, Any]) -> dict[str, str]:
+    """File name -> SVG."""
+    made = {}
+    for task, table in summary.items():
+        gain: dict[str, list[list[tuple[float, float]]]] = {}
+        front: dict[str, list[list[tuple[float, float]]]] = {}
+        for method in _in_order(table):
+            curves = table[method].get("curves", [])
+            if curves:
+                gain[method] = [[(i, g) for i, g, _ in curve] for curve in curves]
+                front[method] = [[(g, f) for _, g, f in curve] for curve in curves]
+        if gain:
+            made[f"learn_{task}.svg"] = line_plot(
+                f"{task}: gain on held-out pictures", "training images", "gain", gain, GAINS[task]
+            )
+            made[f"learn_{task}_realism.svg"] = line_plot(
+                f"{task}: what the gain costs", "gain", "Frechet distance", front
+            )
+    return made
+
+
+def with_tables(text: str, summary: Mapping[str, Any]) -> str:
+    """The document with everything between `<!-- learn:x -->` and `<!-- /learn -->` rewritten."""
+
+    def fill(match: re.Match[str]) -> str:
+        kind, _, task = match.group(1).partition(" ")
+        body = TABLES[kind](task, summary.get(task, {}))
+        return f"<!-- learn:{match.group(1)} -->\n{body}\n<!-- /learn -->"
+
+    return re.sub(r"<!-- learn:([a-z_ ]+) -->.*?<!-- /learn -->", fill, text, flags=re.DOTALL)
+
+
+def final_table(task: str, table: Mapping[str, Any]) -> str:
+    """Images to each gain at held quality, per seed, and what became of the pictures."""
+    gains = [f"{gain:.2f}" for gain in GAINS[task]]
+    rows = [
+        "| method | rate, batch | seeds | "
+        + " | ".join(f"images to {gain}" for gain in gains)
+        + " | gain at the end | realism | faces | detail |",
+        "| --- " * (7 + len(gains)) + "|",
+    ]
+    for method in _in_order(table):
+        entry = table[method]
+        if "seeds" not in entry:
+            continue
+        counts = [
+            ", ".join("never" if n is None else str(n) for n in entry["images_to_gain"][gain])
+            for gain in gains
+        ]
+        rows.append(
+            f"| `{method}` | {entry['learning_rate']:g}, {entry['batch']} | {len(entry['seeds'])} "
+            f"| {' | '.join(counts)} | {_interval(entry['gain'])} | {_mean(entry['realism'])} | "
+            f"{_mean(entry['faces'])} | {_mean(entry['detail'])} |"
+        )
+    return "\n".join(rows) if len(rows) > 2 else "No final cells yet."
+
+
+def tuning_table(task: str, table: Mapping[str, Any]) -> str:
+    """Every tuning trial; the chosen setting in bold."""
+    rows = [
+        "| method | rate | batch | seed | images | gain | realism | faces | quality held |",
+        "| --- " * 9 + "|",
+    ]
+    for method in _in_order(table):
+        tuned = table[method]["tuning"]
+        for trial in tuned["trials"]:
+            chosen = (trial["learning_rate"], trial["batch"]) == (
+                tuned.get("learning_rate"),
+                tuned.get("batch"),
+            )
+            rate = f"{trial['learning_rate']:g}"
+            rows.append(
+                f"| `{method}` | {f'**{rate}**' if chosen else rate} | {trial['batch']} | "
+                f"{trial['seed']} | {trial['images']} | {trial['gain']:.3f} | "
+                f"{trial['realism']:.2f} | {trial['faces']:.2f} | "
+                f"{'yes' if trial['holds'] else 'no'} |"
+            )
+    return "\n".join(rows) if len(rows) > 2 else "No tuning cells yet."
+
+
+def ratio_table(task: str, table: Mapping[str, Any]) -> str:
+    """Images another method needs over images the default needs."""
+    rows = ["| ratio | gain | geometric mean | 95 % interval | seeds |", "| --- " * 5 + "|"]
+    for name, gains in sorted(table.get("ratios", {}).items()):
+        for gain, found in sorted(gains.items()):
+            rows.append(
+                f"| {name} | {gain} | {found['ratio']:.2f} | {found['low']:.2f} to "
+                f"{found['high']:.2f} | {found['seeds']} |"
+            )
+    return "\n".join(rows) if len(rows) > 2 else "No ratios yet."
+
+
+TABLES = {"final": final_table, "tuning": tuning_table, "ratios": ratio_table}
+
+
+def _in_order(table: Mapping[str, Any]) -> list[str]:
+    return [method for method in METHODS if method in table]
+
+
+def _interval(values: list[float]) -> str:
+    mean, low, high = mean_interval(values)
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _mean(values: list[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    return f"{sum(known) / len(known):.2f}" if known else "-"

@@ -1,0 +1,167 @@
+"""learn.json from the raw records: a pure function, so that every figure can be traced back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .cells import key_of
+from .statistics import geometric_mean_ratio, images_to_gain, with_budget
+from .tuning import at_an_edge, chosen_settings, holds
+
+Records = Sequence[Mapping[str, Any]]
+
+GAINS: Mapping[str, tuple[float, ...]] = {"blue": (0.04, 0.10), "hair": (1 / 3, 2 / 3)}
+DDPO = ("ddpo", "ddpo_improved")
+
+
+def summarize(records: Records) -> dict[str, Any]:
+    """{task: {method: {...}}} of the final seeds, with each method's tuning and the ratios.
+
+    records: of all tasks; where a cell was run with several numbers of held-out pictures, the
+    largest counts.
+    """
+    settings = chosen_settings(records)
+    result: dict[str, Any] = {}
+    for task in sorted({r["task"] for r in records}):
+        here = [r for r in records if r["task"] == task]
+        methods = sorted({r["method"] for r in here})
+        table: dict[str, Any] = {}
+        for method in methods:
+            own = [r for r in here if r["method"] == method]
+            rate, batch = settings.get((task, method), (None, None))
+            finals = _finals(own)
+            entry = _finals_summary(task, finals) if finals else {}
+            table[method] = {
+                **entry,
+                "tuning": _tuning_summary(own, rate, batch),
+            }
+        result[task] = {**table, "ratios": _ratios(task, table)}
+    return result
+
+
+def _finals(own: Records) -> list[Mapping[str, Any]]:
+    """One record per final seed, of the setting with the most seeds, seeds rising."""
+    best: dict[tuple[float, int], dict[int, Mapping[str, Any]]] = {}
+    for record in own:
+        cell = key_of(record)
+        if cell.tuning:
+            continue
+        seeds = best.setdefault((cell.rate, cell.batch), {})
+        held_out = record["protocol"]["held_out"]
+        if cell.seed not in seeds or held_out > seeds[cell.seed]["protocol"]["held_out"]:
+            seeds[cell.seed] = record
+    if not best:
+        return []
+    chosen = max(best.values(), key=len)
+    return [chosen[seed] for seed in sorted(chosen)]
+
+
+def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
+    first = finals[0]
+    reached: dict[str, list[int | None]] = {}
+    regardless: dict[str, list[int | None]] = {}
+    for gain in GAINS[task]:
+        name = f"{gain:.2f}"
+        reached[name] = [images_to_gain(_curve(r, held=True), gain) for r in finals]
+        regardless[name] = [images_to_gain(_curve(r, held=False), gain) for r in finals]
+    last = [r["evaluations"][-1] for r in finals]
+    starts = [r["evaluations"][0] for r in finals]
+    return {
+        "learning_rate": first["rate"],
+        "batch": first["batch"],
+        "seeds": [r["seed"] for r in finals],
+        "budget": [r["protocol"]["budget"] for r in finals],
+        "held_out": [r["protocol"]["held_out"] for r in finals],
+        "images": [e["images"] for e in last],
+        "stopped": [r["stopped"] for r in finals],
+        "images_to_gain": reached,
+        "images_to_gain_at_any_quality": regardless,
+        "gain": [e["gain"] for e in last],
+        "realism": [_ratio(e["frechet"], s["frechet"]) for e, s in zip(last, starts, strict=True)],
+        "faces": [e["valid"] for e in last],
+        "faces_at_start": [s["valid"] for s in starts],
+        "detail": [_ratio(e["detail"], s["detail"]) for e, s in zip(last, starts, strict=True)],
+        "diversity": [
+            _ratio(e["diversity"], s["diversity"]) for e, s in zip(last, starts, strict=True)
+        ],
+        "locality": [_ratio(e["change_inside"], e["change_outside"]) for e in last],
+        "curves": [
+            [[e["images"], e["gain"], e["frechet"]] for e in r["evaluations"]] for r in finals
+        ],
+    }
+
+
+def _tuning_summary(own: Records, rate: float | None, batch: int | None) -> dict[str, Any]:
+    trials = []
+    for record in own:
+        cell = key_of(record)
+        if cell.tuning:
+            start, last = record["evaluations"][0], record["evaluations"][-1]
+            trials.append(
+                {
+                    "learning_rate": cell.rate,
+                    "batch": cell.batch,
+                    "seed": cell.seed,
+                    "images": last["images"],
+                    "held_out": last["n"],
+                    "gain": last["gain"],
+                    "realism": _ratio(last["frechet"], start["frechet"]),
+                    "faces": last["valid"],
+                    "holds": holds(start, last),
+                }
+            )
+    trials.sort(key=lambda t: (t["batch"], t["learning_rate"], t["seed"]))
+    if rate is None:
+        return {"trials": trials}
+    tried = [t["learning_rate"] for t in trials if t["batch"] == batch]
+    return {
+        "learning_rate": rate,
+        "batch": batch,
+        "at_an_edge": at_an_edge(rate, tried),
+        "trials": trials,
+    }
+
+
+def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Images that other methods need over images that ours needs, per gain, with 95 % intervals."""
+    ours = table.get("default", {})
+    if "seeds" not in ours:
+        return {}
+    ratios: dict[str, Any] = {}
+    for method, entry in table.items():
+        if method == "default" or "seeds" not in entry:
+            continue
+        for name in (f"{gain:.2f}" for gain in GAINS[task]):
+            common = sorted(set(ours["seeds"]) & set(entry["seeds"]))
+            if not common:
+                continue
+            a = _counts(entry, name, common)
+            b = _counts(ours, name, common)
+            mean, low, high = geometric_mean_ratio(a, b, paired=True)
+            ratios.setdefault(f"{method} / default", {})[name] = {
+                "ratio": round(mean, 3),
+                "low": round(low, 3),
+                "high": round(high, 3),
+                "seeds": len(common),
+            }
+    return ratios
+
+
+def _counts(entry: Mapping[str, Any], name: str, seeds: Sequence[int]) -> list[int]:
+    places = [entry["seeds"].index(seed) for seed in seeds]
+    counts = [entry["images_to_gain"][name][i] for i in places]
+    return with_budget(counts, [entry["budget"][i] for i in places])
+
+
+def _curve(record: Mapping[str, Any], held: bool) -> list[tuple[int, float]]:
+    """Gains by images; with `held`, a gain at lost quality counts as none."""
+    start = record["evaluations"][0]
+    return [
+        (e["images"], e["gain"] if not held or holds(start, e) else 0.0)
+        for e in record["evaluations"]
+    ]
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return None if a is None or not b else round(a / b, 4)

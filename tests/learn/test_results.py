@@ -1,0 +1,221 @@
+"""Cells, raw records, tuning and learn.json: what was measured becomes the right claims."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.learn import records, report
+from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
+from benchmarks.learn.plots import line_plot, mean_curve
+from benchmarks.learn.statistics import geometric_mean_ratio, images_to_gain, with_budget
+from benchmarks.learn.summary import summarize
+from benchmarks.learn.tuning import at_an_edge, chosen_settings, gain_kept, setting_for
+
+RESULTS = Path(report.DOCS).parent.parent / "benchmarks" / "results"
+
+
+def evaluation(images: int, gain: float, frechet: float = 1.0, valid: float = 1.0) -> dict:
+    return {
+        "images": images,
+        "n": 64,
+        "gain": gain,
+        "frechet": frechet,
+        "valid": valid,
+        "detail": 0.1,
+        "diversity": 2.0,
+        "change_inside": 0.2,
+        "change_outside": None,
+    }
+
+
+def record(
+    method: str = "default", rate: float = 1e-3, seed: int = 0, curve: Any = (), **more: Any
+) -> dict[str, Any]:
+    return {
+        "task": "blue",
+        "method": method,
+        "rate": rate,
+        "batch": 16,
+        "seed": seed,
+        "protocol": {"budget": 128, "evaluations": [64, 128], "held_out": 64},
+        "evaluations": [evaluation(0, 0.0), *curve],
+        "rounds": [],
+        "stopped": "budget",
+        **more,
+    }
+
+
+def test_a_gain_must_be_confirmed_by_the_next_evaluation() -> None:
+    curve = [(0, 0.0), (32, 0.05), (64, 0.03), (96, 0.05), (128, 0.06)]
+    assert images_to_gain(curve, 0.04) == 96
+    assert images_to_gain(curve, 0.06) is None
+    assert images_to_gain(curve[:2], 0.04) is None
+
+
+def test_never_counts_as_one_more_than_was_tried() -> None:
+    assert with_budget([96, None], [128, 512]) == [96, 513]
+
+
+def test_ratio_of_paired_seeds_has_a_narrow_interval_and_a_wide_one_unpaired() -> None:
+    ours = [32.0, 64.0, 128.0, 256.0, 512.0]
+    theirs = [2.0 * value for value in ours]
+    mean, low, high = geometric_mean_ratio(theirs, ours, paired=True)
+    assert (mean, low, high) == pytest.approx((2.0, 2.0, 2.0))
+    mean, low, high = geometric_mean_ratio(theirs, ours, paired=False)
+    assert mean == pytest.approx(2.0)
+    assert low < 1.0 < 2.5 < high
+
+
+@pytest.mark.parametrize(("a", "b"), [([], [1.0]), ([1.0, 2.0], [1.0]), ([0.0], [1.0])])
+def test_ratio_refuses_what_it_cannot_compare(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"ratio|Ratio|paired"):
+        geometric_mean_ratio(a, b, paired=True)
+
+
+def test_finished_cells_are_not_run_again_except_with_more_pictures() -> None:
+    cell = Cell("blue", "default", 1e-3, 16, 0)
+    other = Cell("blue", "default", 3e-3, 16, 0)
+    assert missing([cell, other], [record()], held_out=64) == [other]
+    assert missing([cell], [record()], held_out=256) == [cell]
+
+
+def test_every_evaluation_lies_within_the_budget_and_the_last_is_at_it() -> None:
+    for budget in (64, 128, 512, 5120):
+        for tuning in (True, False):
+            times = protocol(tuning, budget, 64).evaluations
+            assert list(times) == sorted(set(times))
+            assert times[-1] == budget
+
+
+def test_cost_grows_with_trained_steps() -> None:
+    plan = Protocol(128, (64, 128), 64)
+    cell = Cell("blue", "default", 1e-3, 16, 0)
+    few, all_ = (seconds_of(cell, k, 16, plan, 0.01, 0.03) for k in (4, 1000))
+    assert few == pytest.approx(256 * 16 * 0.01 + 128 * 4 * 0.03)
+    assert all_ - few == pytest.approx(128 * 11 * 0.03)
+
+
+def test_records_survive_a_torn_line_and_nan(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "blue.jsonl"
+    assert records.read(path) == []
+    records.append(path, {"gain": float("nan"), "curve": (1.0, math.inf)})
+    with path.open("a") as file:
+        file.write('{"task": "bl')
+    records.append(path, {"gain": 1 / 3})
+    assert records.read(path) == [{"gain": None, "curve": [1.0, None]}, {"gain": 0.333333}]
+
+
+def _append_many(path: Path, number: int) -> None:
+    for i in range(50):
+        records.append(path, {"writer": number, "i": i, "padding": "x" * 5000})
+
+
+def test_two_processes_do_not_mix_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "blue.jsonl"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_append_many, args=(path, n)) for n in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    found = records.read(path)
+    assert sorted((r["writer"], r["i"]) for r in found) == [
+        (n, i) for n in (0, 1) for i in range(50)
+    ]
+
+
+def test_a_gain_at_lost_quality_does_not_choose_a_rate() -> None:
+    gentle = record(rate=1e-3, seed=1000, curve=[evaluation(128, 0.10, frechet=1.2)])
+    wild = record(rate=1e-2, seed=1000, curve=[evaluation(128, 0.40, frechet=3.0)])
+    faceless = record(rate=3e-3, seed=1000, curve=[evaluation(128, 0.30, valid=0.5)])
+    assert [gain_kept(r) for r in (gentle, wild, faceless)] == [0.10, 0.0, 0.0]
+    assert chosen_settings([wild, gentle, faceless]) == {("blue", "default"): (1e-3, 16)}
+
+
+def test_final_seeds_never_choose_a_rate() -> None:
+    final = record(rate=3e-3, seed=0, curve=[evaluation(128, 0.3)])
+    tuned = record(rate=1e-3, seed=1000, curve=[evaluation(128, 0.1)])
+    assert chosen_settings([final, tuned]) == {("blue", "default"): (1e-3, 16)}
+
+
+def test_a_setting_tried_on_fewer_seeds_does_not_compete() -> None:
+    lucky = record(rate=3e-3, seed=1000, curve=[evaluation(128, 0.3)])
+    solid = [record(rate=1e-3, seed=s, curve=[evaluation(128, 0.1)]) for s in (1000, 1001)]
+    assert chosen_settings([lucky, *solid])["blue", "default"] == (1e-3, 16)
+
+
+def test_ablations_run_with_the_defaults_setting_and_rivals_only_with_their_own() -> None:
+    chosen = {("blue", "default"): (1e-3, 16)}
+    assert setting_for(chosen, "blue", "radius_4") == (1e-3, 16)
+    assert setting_for(chosen, "blue", "ddpo") is None
+
+
+def test_an_optimum_at_the_edge_of_the_grid_is_noticed() -> None:
+    assert at_an_edge(1e-4, [1e-4, 1e-3, 1e-2])
+    assert not at_an_edge(1e-3, [1e-4, 1e-3, 1e-2])
+
+
+def finals(method: str, reached_at: dict[int, int]) -> list[dict[str, Any]]:
+    """One record per seed whose gain jumps to 0.12 at the given number of images."""
+    return [
+        record(
+            method,
+            seed=seed,
+            curve=[evaluation(n, 0.12 if n >= at else 0.01) for n in (32, 64, 96, 128)],
+        )
+        for seed, at in reached_at.items()
+    ]
+
+
+def test_summary_counts_images_pairs_seeds_and_leaves_tuning_out() -> None:
+    tuning = record(rate=1e-3, seed=1000, curve=[evaluation(128, 0.3)])
+    table = summarize(
+        [tuning, *finals("default", {0: 32, 1: 64}), *finals("ddpo", {1: 96, 0: 999})]
+    )["blue"]
+    assert table["default"]["seeds"] == [0, 1]
+    assert table["default"]["images_to_gain"] == {"0.04": [32, 64], "0.10": [32, 64]}
+    assert table["ddpo"]["images_to_gain"]["0.10"] == [None, 96]
+    ratio = table["ratios"]["ddpo / default"]["0.10"]
+    assert ratio["ratio"] == pytest.approx(math.sqrt(129 / 32 * 96 / 64), abs=1e-3)
+    assert table["default"]["locality"] == [None, None]
+
+
+def test_summary_does_not_count_a_gain_without_faces() -> None:
+    broken = record(curve=[evaluation(n, 0.2, valid=0.3) for n in (32, 64)])
+    entry = summarize([broken])["blue"]["default"]
+    assert entry["images_to_gain"]["0.10"] == [None]
+    assert entry["images_to_gain_at_any_quality"]["0.10"] == [32]
+
+
+def test_a_cell_run_with_more_held_out_pictures_replaces_the_quick_one() -> None:
+    quick = record(curve=[evaluation(32, 0.2), evaluation(64, 0.2)])
+    exact = record(curve=[evaluation(32, 0.0), evaluation(64, 0.1)])
+    exact["protocol"] = {**exact["protocol"], "held_out": 256}
+    for order in ([quick, exact], [exact, quick]):
+        entry = summarize(order)["blue"]["default"]
+        assert entry["held_out"] == [256]
+        assert entry["gain"] == [0.1]
+
+
+def test_plot_has_a_line_per_seed_and_a_mean() -> None:
+    svg = line_plot("t", "x", "y", {"a <b>": [[(0, 0), (1, 1)], [(0, 2), (1, 3)]]}, (0.5,))
+    assert svg.count('stroke-width="0.8"') == 2
+    assert svg.count('stroke-width="2.6"') == 1
+    assert "a &lt;b&gt; (2)" in svg
+    assert mean_curve([[(0, 0), (1, 1)], [(0, 2), (1, 3), (2, 9)]]) == [(0, 1), (1, 2)]
+
+
+def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
+    summary = summarize(report.all_records(RESULTS))
+    assert (RESULTS / "learn.json").read_text(encoding="utf-8") == report.to_json(summary)
+    assert json.loads(report.to_json(summary)) == json.loads(json.dumps(summary))
+    for name, svg in report.plots(summary).items():
+        assert (RESULTS / name).read_text(encoding="utf-8") == svg
+    text = report.DOCS.read_text(encoding="utf-8")
+    assert report.with_tables(text, summary) == text
