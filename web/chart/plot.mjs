@@ -1,8 +1,11 @@
 /** Where things go in the chart: pure functions of numbers, no page needed. */
 
+import { percent } from "./change.mjs";
+
 /**
  * @typedef {{round: number, reward_mean: number, reward_sd?: number, marked_area?: number,
- *   images?: number, marked_images?: number}} Round
+ *   images?: number, marked_images?: number, change_inside?: number,
+ *   change_outside?: number}} Round
  * @typedef {{x: number, y: number}} Point
  */
 
@@ -108,9 +111,4 @@ export function words(round) {
     parts.push(`${marked}${round.images} ${round.images === 1 ? "picture" : "pictures"}`);
   }
   return { reward, marks: parts.join(" · ") };
-}
-
-function percent(share) {
-  const value = 100 * share;
-  return `${value < 10 && value > 0 ? value.toFixed(1) : Math.round(value)} %`;
 }

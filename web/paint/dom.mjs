@@ -42,7 +42,11 @@ export function iconButton(name, path, act, attributes = {}) {
 
 /** Load the style sheet beside this module, once per page. */
 export function loadStyles() {
-  const href = new URL("./paint.css", import.meta.url).href;
+  loadStyleSheet(new URL("./paint.css", import.meta.url).href);
+}
+
+/** Load a style sheet, once per page. */
+export function loadStyleSheet(href) {
   const there = [...document.querySelectorAll("link[rel=stylesheet]")];
   if (!there.some((link) => link.href === href)) {
     document.head.append(el("link", { rel: "stylesheet", href }));
