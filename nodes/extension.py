@@ -10,6 +10,7 @@ from .delete_run import DeleteRun
 from .go_back import GoBack
 from .load_toy_faces import LoadToyFaces
 from .paint_reward import PaintReward
+from .picture_rollout import PictureRollout
 from .pixel_reward import PixelRewardNode
 from .save_lora import SaveLoRA
 from .training_run import TrainingRun
@@ -21,6 +22,7 @@ class PXPOExtension(ComfyExtension):
         return [
             TrainingRun,
             DDIMLogProbSampler,
+            PictureRollout,
             PixelRewardNode,
             PaintReward,
             CombineRewards,

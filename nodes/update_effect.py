@@ -40,7 +40,12 @@ def measure_effect(
     vae: Any,
     node_id: str | None,
 ) -> Effect:
-    """Sample the round's most marked picture again with the new policy. Raises nothing."""
+    """Sample the round's most marked picture again with the new policy. Raises nothing.
+
+    Finished pictures have no path that could be taken again: nothing is measured for them.
+    """
+    if rollouts[0].trajectory.process == "forward":
+        return Effect({})
     try:
         return _measure(rollouts, rewards, policy, vae, node_id)
     except InterruptProcessingException as stopped:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..pxpo_core.backends.comfy.policy_model import RunIdentity, attach_policy
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.backends.comfy.train import train_round
+from ..pxpo_core.health import should_stop, warning_text, warnings
 from ..pxpo_core.metrics import summarize_rewards
 from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.round import RewardMemory, round_advantages
@@ -17,109 +18,34 @@ from ..pxpo_core.update import UpdateConfig
 from .progress import Progress, say
 from .run_overview import publish_overview
 from .runs import run_store
-from .types import CATEGORY, Reward, advanced
-from .types import Rollout as RolloutType
+from .types import CATEGORY
 from .update_checks import check_current, common_run
 from .update_effect import Effect, measure_effect
-from .update_report import chart, loss_map, memory_text, settings, stopped_text, success_text
+from .update_report import (
+    chart,
+    loss_map,
+    memory_text,
+    round_metrics,
+    round_signs,
+    settings,
+    stopped_text,
+    success_text,
+)
+from .update_widgets import LARGEST_RADIUS, update_inputs
 
 THUMBNAILS = 8
-LARGEST_RADIUS = 1024.0
-"""A credit radius this large means the whole picture."""
 
 
 class UpdateLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        defaults = UpdateConfig()
         return io.Schema(
             node_id="PXPO_UpdateLoRA",
             display_name="PXPO Update LoRA",
             category=CATEGORY,
             description="Trains the run's LoRA on the sampled pictures: liked pixels become more "
             "likely, disliked ones less. One press is one round, kept in output/pxpo.",
-            inputs=[
-                RolloutType.Input("rollout", tooltip="From DDIM LogProb Sampler."),
-                Reward.Input("reward", tooltip="For the pictures of this rollout, same order."),
-                io.Float.Input(
-                    "learning_rate",
-                    default=defaults.learning_rate,
-                    min=1e-7,
-                    max=1.0,
-                    step=1e-5,
-                    round=1e-7,
-                    tooltip="How far each round goes. Lower it when pictures fall apart.",
-                ),
-                io.Int.Input(
-                    "train_steps",
-                    default=defaults.train_steps,
-                    min=1,
-                    max=1000,
-                    tooltip="How many of the sampling steps are trained; each costs time.",
-                ),
-                advanced(
-                    io.Float.Input(
-                        "credit_radius",
-                        default=defaults.credit_radius,
-                        min=0.0,
-                        max=LARGEST_RADIUS,
-                        step=0.5,
-                        tooltip="Spread feedback to neighbours, in latent pixels (8 image pixels). "
-                        f"0 = exactly where marked, {LARGEST_RADIUS:.0f} = the whole picture.",
-                    )
-                ),
-                advanced(
-                    io.Float.Input(
-                        "anchor",
-                        default=defaults.anchor,
-                        min=0.0,
-                        max=1000.0,
-                        step=0.01,
-                        tooltip="Pull towards the base model; above 0 costs extra time.",
-                    )
-                ),
-                advanced(
-                    io.Int.Input(
-                        "steps_per_rollout",
-                        default=defaults.steps_per_rollout,
-                        min=1,
-                        max=64,
-                        tooltip="Optimizer steps per round.",
-                    )
-                ),
-                advanced(
-                    io.Combo.Input(
-                        "step_weighting",
-                        options=["uniform", "exact"],
-                        default=defaults.step_weighting,
-                        tooltip="uniform: all sampling steps count alike. exact: as in DDPO.",
-                    )
-                ),
-                advanced(
-                    io.Int.Input(
-                        "micro_batch",
-                        default=defaults.micro_batch,
-                        min=1,
-                        max=4096,
-                        tooltip="Pictures trained at once. Lower it when memory runs out.",
-                    )
-                ),
-                io.Vae.Input(
-                    "vae",
-                    optional=True,
-                    tooltip="Shows what the round changed, with a before / after slider. Costs the "
-                    "sampling of one more picture.",
-                ),
-                advanced(
-                    io.Boolean.Input(
-                        "keep_partial",
-                        default=False,
-                        optional=True,
-                        tooltip="When you stop a round of several optimizer steps on the way, keep "
-                        "the steps that were finished as a round. Otherwise nothing is kept of it.",
-                    )
-                ),
-            ],
+            inputs=update_inputs(),
             outputs=[
                 io.Model.Output(display_name="model"),
                 io.LoraModel.Output(display_name="lora"),
@@ -145,6 +71,8 @@ class UpdateLoRA(io.ComfyNode):
         micro_batch: list[int],
         vae: list[Any] | None = None,
         keep_partial: list[bool] | None = None,
+        anchor_region: list[str] | None = None,
+        auto_stop: list[bool] | None = None,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
@@ -155,6 +83,7 @@ class UpdateLoRA(io.ComfyNode):
             step_weighting=step_weighting[0],  # type: ignore[arg-type]
             credit_radius=radius,
             anchor=anchor[0],
+            anchor_region=(anchor_region or ["everywhere"])[0],  # type: ignore[arg-type]
             micro_batch=micro_batch[0],
         )
         run, policy = common_run(rollout, reward)
@@ -177,6 +106,11 @@ class UpdateLoRA(io.ComfyNode):
                 head,
                 "Every picture got the same reward everywhere: there is nothing to prefer.",
             )
+        signs = round_signs(rollout[0], reward, advantages[0].rms)
+        found = warnings(signs, head.history, painted)
+        stops = not painted and (auto_stop or [True])[0]
+        if stops and should_stop(found, head.history):
+            return _nothing_learned(node_id, rollout[0], head, warning_text(found, True))
         start = time.monotonic()
         progress = Progress(node_id, "Training", 1)
         result = train_round(
@@ -187,24 +121,14 @@ class UpdateLoRA(io.ComfyNode):
             config,
             head.round + 1,
             progress,
-            keep_partial=keep_partial is not None and keep_partial[0],
+            keep_partial=(keep_partial or [False])[0],
         )
         metrics = {
-            "reward_mean": summary.mean,
-            "reward_sd": summary.sd,
-            "reward": " + ".join(dict.fromkeys(r.label for r in reward)),
-            "images": summary.images,
-            "marked_images": sum(_marked_images(r) for r in reward),
-            "size": [reward[0].map.shape[2], reward[0].map.shape[1]],
+            **round_metrics(rollout, reward, summary, result),
             "images_total": int(head.state.get("images_total", 0)) + summary.images,
-            "marked_area": summary.marked_area,
             "seconds": round(time.monotonic() - start, 3),
-            "grad_norm": result.grad_norm,
-            "kl": result.kl,
-            "learning_rate": result.learning_rate,
-            "trained_steps": list(result.trained_steps),
-            "sampling_steps": len(rollout[0].trajectory.sigmas) - 1,
-            "micro_batch": result.micro_batch,
+            "warnings": found,
+            **signs,
         }
         if result.stopped is not None:
             metrics |= {"partial": True, "optimizer_steps": result.optimizer_steps}
@@ -248,6 +172,7 @@ class UpdateLoRA(io.ComfyNode):
                 "effect": effect.shown,
             },
             success_text(head, summary, [entry["reward_mean"] for entry in head.history])
+            + warning_text(found, False)
             + effect.text
             + memory_text(config.micro_batch, result.micro_batch),
         )
@@ -278,8 +203,3 @@ def _outputs(
         loss_map([entry["reward_mean"] for entry in head.history]),
         ui={"text": [text], "pxpo_update": [{**numbers, "history": chart(head.history)}]},
     )
-
-
-def _marked_images(reward: PixelReward) -> int:
-    """Reviewed pictures with feedback anywhere."""
-    return int((reward.map.flatten(1).any(dim=1) & reward.reviewed).sum())

@@ -60,8 +60,9 @@ def warnings(
     """Plain sentences on what got worse, worst first; empty when all is well.
 
     now, history: a round's and the earlier rounds' metrics, with the keys of `PictureSigns`,
-    "prompt", "signal" (rms of the advantage before scaling) and "kl". Only rounds of the same
-    prompt compare. painted: a person's marks may well get fewer; that is no warning.
+    "prompt" and "signal" (rms of the advantage before scaling), and "kl" of the rounds that had an
+    anchor. Only rounds of the same prompt compare. painted: a person's marks may well get fewer;
+    that is no warning.
     """
     same = [entry for entry in history if entry.get("prompt") == now.get("prompt")]
     first = [entry for entry in same if "detail" in entry][:REFERENCE_ROUNDS]
@@ -80,7 +81,7 @@ def warnings(
     signal = _relative(now, first, "signal")
     if not painted and signal is not None and signal < LEAST_SIGNAL:
         found.append("all pictures get nearly the same reward, so there is little left to learn")
-    if float(now.get("kl", 0.0)) > LARGEST_KL:
+    if history and float(history[-1].get("kl", 0.0)) > LARGEST_KL:
         found.append("the LoRA is far from the base model")
     return found
 

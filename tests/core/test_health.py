@@ -86,3 +86,9 @@ def test_texts_say_what_to_do():
     assert warning_text([], False) == ""
     assert "learning_rate" in warning_text(["x"], False)
     assert "auto_stop" in warning_text(["x"], True)
+
+
+def test_the_distance_to_the_base_model_is_that_of_the_last_round():
+    now = entry(pictures(seed=2))
+    assert warnings(now, [entry(pictures(seed=1), kl=1e-3)], painted=False) == []
+    assert "base model" in warnings(now, [entry(pictures(seed=1), kl=1.0)], painted=False)[0]

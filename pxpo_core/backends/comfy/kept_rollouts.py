@@ -52,11 +52,19 @@ def input_key(job: SamplingJob, *more: object) -> str | None:
     more: what the job does not say: policy digest, base fingerprint, eta.
     """
     try:
-        content = (
-            _model_content(job.model), job.positive, job.negative, job.cfg, job.sigmas, job.noise,
-            job.latent_image, job.noise_mask, job.seed, more,
-        )  # fmt: skip
-        hasher = hashlib.blake2b(digest_size=16)
+        model = _model_content(job.model)
+    except _NotComparableError:
+        return None
+    return content_key(
+        model, job.positive, job.negative, job.cfg, job.sigmas, job.noise,
+        job.latent_image, job.noise_mask, job.seed, more,
+    )  # fmt: skip
+
+
+def content_key(*content: object) -> str | None:
+    """Digest of tensors and plain values, such as conditioning; None when a part has no content."""
+    hasher = hashlib.blake2b(digest_size=16)
+    try:
         _feed(hasher, content)
     except _NotComparableError:
         return None

@@ -1,0 +1,115 @@
+"""The inputs of PXPO Update LoRA; new ones go to the end, so that saved workflows keep theirs."""
+
+from comfy_api.latest import io
+
+from ..pxpo_core.update import UpdateConfig
+from .types import Reward, Rollout, advanced
+
+LARGEST_RADIUS = 1024.0
+"""A credit radius this large means the whole picture."""
+
+
+def update_inputs() -> list[io.Input]:
+    """What arrives, the widgets people turn, then the advanced ones."""
+    defaults = UpdateConfig()
+    return [
+        Rollout.Input("rollout", tooltip="From DDIM LogProb Sampler."),
+        Reward.Input("reward", tooltip="For the pictures of this rollout, same order."),
+        io.Float.Input(
+            "learning_rate",
+            default=defaults.learning_rate,
+            min=1e-7,
+            max=1.0,
+            step=1e-5,
+            round=1e-7,
+            tooltip="How far each round goes. Lower it when pictures fall apart.",
+        ),
+        io.Int.Input(
+            "train_steps",
+            default=defaults.train_steps,
+            min=1,
+            max=1000,
+            tooltip="How many of the sampling steps are trained; each costs time.",
+        ),
+        advanced(
+            io.Float.Input(
+                "credit_radius",
+                default=defaults.credit_radius,
+                min=0.0,
+                max=LARGEST_RADIUS,
+                step=0.5,
+                tooltip="Spread feedback to neighbours, in latent pixels (8 image pixels). "
+                f"0 = exactly where marked, {LARGEST_RADIUS:.0f} = the whole picture.",
+            )
+        ),
+        advanced(
+            io.Float.Input(
+                "anchor",
+                default=defaults.anchor,
+                min=0.0,
+                max=1000.0,
+                step=0.01,
+                tooltip="Pull towards the base model; above 0 costs extra time.",
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "steps_per_rollout",
+                default=defaults.steps_per_rollout,
+                min=1,
+                max=64,
+                tooltip="Optimizer steps per round.",
+            )
+        ),
+        advanced(
+            io.Combo.Input(
+                "step_weighting",
+                options=["uniform", "exact"],
+                default=defaults.step_weighting,
+                tooltip="uniform: all sampling steps count alike. exact: as in DDPO.",
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "micro_batch",
+                default=defaults.micro_batch,
+                min=1,
+                max=4096,
+                tooltip="Pictures trained at once. Lower it when memory runs out.",
+            )
+        ),
+        io.Vae.Input(
+            "vae",
+            optional=True,
+            tooltip="Shows what the round changed, with a before / after slider. Costs the "
+            "sampling of one more picture.",
+        ),
+        advanced(
+            io.Boolean.Input(
+                "keep_partial",
+                default=False,
+                optional=True,
+                tooltip="When you stop a round of several optimizer steps on the way, keep "
+                "the steps that were finished as a round. Otherwise nothing is kept of it.",
+            )
+        ),
+        advanced(
+            io.Combo.Input(
+                "anchor_region",
+                options=["everywhere", "unmarked"],
+                default=defaults.anchor_region,
+                optional=True,
+                tooltip="What the anchor holds: the whole picture, or only pixels without "
+                "feedback.",
+            )
+        ),
+        advanced(
+            io.Boolean.Input(
+                "auto_stop",
+                default=True,
+                optional=True,
+                tooltip="With automatic rewards, make no further round once the pictures "
+                "fall apart: flat, noisy, saturated or all alike for two rounds.",
+            )
+        ),
+    ]

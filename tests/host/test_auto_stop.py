@@ -1,0 +1,31 @@
+"""An automatic reward does not train on once the pictures fall apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from host_prompts import Graph, rounds
+from pxpo_dev.server import Server
+
+RUINOUS = {"learning_rate": 0.3, "train_steps": 3}
+
+
+def test_it_warns_then_stops_and_goes_on_if_told_to(
+    server: Server, press: Callable[..., Graph], folder: Path
+) -> None:
+    texts = []
+    for _ in range(6):
+        texts.append(server.client.run(press(update=RUINOUS)).ui("update", "text")[0])
+        if texts[-1].startswith("Stopped"):
+            break
+    assert "Careful" in texts[-2], texts
+    assert texts[-1].startswith("Stopped, because compared with the first rounds"), texts
+    made = rounds(folder)
+    assert len(made) == len(texts) - 1, "the stopped press made no round"
+
+    again = server.client.run(press(update=RUINOUS)).ui("update", "text")[0]
+    assert again.startswith("Stopped"), "the next press stops too"
+    anyway = press(update={**RUINOUS, "auto_stop": False})
+    assert "Careful" in server.client.run(anyway).ui("update", "text")[0]
+    assert len(rounds(folder)) == len(made) + 1
