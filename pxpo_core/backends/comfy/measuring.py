@@ -62,6 +62,8 @@ def try_one_picture(rollout: Rollout, layers: LoRALayers) -> Trial:
 
 def _drift(trajectory: Trajectory, t: int, row: int, denoised: Tensor) -> float:
     """How far the predicted noise is from the one that led to the next state."""
+    if trajectory.process == "forward":
+        return 0.0  # nothing was predicted for these pictures
     step = trajectory.steps[t]
     after = trajectory.x_0 if t + 1 == len(trajectory.steps) else trajectory.states[t + 1]
     x, z = trajectory.states[t, row].clone(), trajectory.noises[t, row].clone()
