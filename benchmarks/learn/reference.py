@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from demo.toy_faces.generator import draw
+from demo.toy_faces.portrait import random_attributes, random_pose
 from demo.toy_faces.vae import ToyVAE
 
 from . import measures
 from .judge import Judge
 
 FIRST_SEED = 70_000_000
-COUNT = 2048
+COUNT = 1024
 FILE = Path(__file__).parent / "reference.safetensors"
 
 
 class Reference:
-    """features [n, 32] of portraits through the autoencoder, and what tasks resample them by."""
+    """features [n, 32] of portraits through the autoencoder; tilts: what tasks reweight them by."""
 
     def __init__(self, features: Tensor, tilts: dict[str, Tensor]) -> None:
         self._features, self._tilts = features, tilts
@@ -44,15 +47,21 @@ class Reference:
         return distance, measures.effective_count(weights)
 
 
+def portraits(count: int) -> Iterator[np.ndarray]:
+    """Pictures uint8 [256, 256, 3] of seeds that train nothing."""
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        rng = np.random.default_rng(seed)
+        attributes, pose = random_attributes(rng), random_pose(rng)
+        yield draw(attributes, pose, with_labels=False)[0]
+
+
 def make_reference(judge: Judge, vae: ToyVAE, count: int = COUNT, path: Path = FILE) -> None:
     """Draw, reconstruct, look, and keep: half precision, written at once."""
-    from demo.toy_faces.generator import portraits
-
     from .judge_training import reconstructed
 
     features, blue, hair, pending = [], [], [], []
-    for i, portrait in enumerate(portraits(FIRST_SEED, count)):
-        pending.append(portrait.image)
+    for i, image in enumerate(portraits(count)):
+        pending.append(image)
         if len(pending) < 32 and i + 1 < count:
             continue
         pixels = reconstructed(vae, torch.from_numpy(np.stack(pending)))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pxpo_core.denoiser import Denoiser
-from pxpo_core.lora import ALL_LAYERS, LoRAConfig, LoRALayers, Policy, new_policy
+from pxpo_core.lora import ALL_LAYERS, LoRAConfig, LoRALayers, Policy, new_policy, target_layers
 from pxpo_core.rollout import Trajectory, diffuse, draw_noise, sample_trajectory
 from pxpo_core.transition import as_schedule
 
@@ -50,7 +50,10 @@ class ToyWorld:
         self._model, self._clip = patcher.model, load_clip()
         self._vae = load_vae().first_stage_model
         self.network = patcher.model.diffusion_model
-        self._weights = {n: p.detach() for n, p in self.network.named_parameters()}
+        self._adaptable = {
+            f"{name}.weight": layer.weight.detach()
+            for name, layer in target_layers(self.network, ALL_LAYERS).items()
+        }
         sampling = patcher.get_model_object("model_sampling")
         self.sigmas = as_schedule(
             comfy.samplers.calculate_sigmas(sampling, settings.scheduler, settings.steps)
@@ -108,15 +111,20 @@ class ToyWorld:
         return torch.cat(parts)
 
     def denoised(
-        self, weights: Mapping[str, Tensor], x: Tensor, sigma: float, context: Tensor
+        self,
+        weights: Mapping[str, Tensor],
+        x: Tensor,
+        sigma: float,
+        context: Tensor,
+        compiled: bool,
     ) -> Tensor:
         """D(x, sigma) with guidance, [b, 4, 32, 32].
 
-        weights: the network's adapted weights. context: [2b, tokens, width], empty prompts first.
+        weights: from `merged`. context: [2b, tokens, width], the empty prompts first.
         """
         rows = torch.cat([x, x]) / (sigma**2 + 1.0) ** 0.5
         t = torch.full((len(rows),), self._timesteps[sigma])
-        if self.fast and not torch.is_grad_enabled():
+        if compiled:
             with torch.autocast("cpu", torch.bfloat16):
                 v = self._compiled(dict(weights), rows, t, context).float()
         else:
@@ -138,14 +146,17 @@ class ToyWorld:
         )
 
     def merged(self, layers: LoRALayers | None) -> dict[str, Tensor]:
-        """The weights that a LoRA changes, changed; differentiable in the LoRA."""
+        """The weights of every layer that a LoRA could change, changed; differentiable in it.
+
+        Always the same names: the network is compiled for them.
+        """
+        merged = dict(self._adaptable)
         if layers is None:
-            return {}
-        merged = {}
+            return merged
         for name in layers.names:
             down = layers.parameters[f"{name}.lora_down.weight"]
             up = layers.parameters[f"{name}.lora_up.weight"]
-            base = self._weights[f"{name}.weight"]
+            base = self._adaptable[f"{name}.weight"]
             delta = (up.flatten(1) @ down.flatten(1)).view(base.shape)
             merged[f"{name}.weight"] = base + layers.config.scaling * delta
         return merged
@@ -158,8 +169,11 @@ class WorldSession:
         self._world, self._layers, self._prompts = world, layers, prompts
 
     def __call__(self, work: Callable[[Denoiser], T]) -> T:
-        # Without gradients the weights are the same for the whole call: merge them once.
-        fixed = None if torch.is_grad_enabled() else self._world.merged(self._layers)
+        sampling = not torch.is_grad_enabled()
+        # A sampling call never changes the weights: merge them once.
+        fixed = self._world.merged(self._layers) if sampling else None
+        # What gradients are compared with (the anchor's reference) needs their precision.
+        compiled = sampling and self._world.fast
 
         def denoise(x: Tensor, sigma: float, samples: Sequence[int]) -> Tensor:
             parts = []
@@ -171,7 +185,7 @@ class WorldSession:
                     + [self._world.context(self._prompts[i]) for i in rows]
                 )
                 part = x[start : start + CHUNK]
-                parts.append(self._world.denoised(weights, part, sigma, context))
+                parts.append(self._world.denoised(weights, part, sigma, context, compiled))
             return torch.cat(parts)
 
         return work(denoise)
