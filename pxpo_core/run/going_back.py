@@ -118,15 +118,16 @@ def branch_rounds(folder: Path, number: int) -> tuple[int, ...]:
 
 
 def branch_folder(folder: Path, number: int) -> Path:
-    """Where a branch's rounds are; raises RunNameError for a link."""
-    path = _branches_folder(folder) / f"{number:04d}"
-    if path.is_symlink():
-        raise RunNameError(f"{path} is a link. Replace it by a plain folder.")
-    return path
+    """Where a branch's rounds are; raises RunNameError for a link or a file."""
+    return _plain_folder(_branches_folder(folder) / f"{number:04d}")
 
 
 def _branches_folder(folder: Path) -> Path:
-    path = folder / BRANCHES_NAME
+    return _plain_folder(folder / BRANCHES_NAME)
+
+
+def _plain_folder(path: Path) -> Path:
+    """The path; raises RunNameError if it is there and is a link or a file."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise RunNameError(f"{path} is not a plain folder. Move it away.")
     return path
