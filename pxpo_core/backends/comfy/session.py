@@ -20,6 +20,7 @@ from ...rollout import Trajectory, sample_trajectory
 from ...transition import as_schedule
 from .backward import Backward, other_models
 from .conditioning import entry_rows, without_control_gradients
+from .fused_kernels import differentiable_kernels
 from .host_model import has_frames, noise_family, noise_scale
 from .in_place import SavedTensors, copy_unless_in
 from .training_mode import replayable_mode, training_mode
@@ -123,6 +124,7 @@ def _run(
                 stack.enter_context(training_mode(network, *other_models(guider)))
             else:
                 stack.enter_context(replayable_mode(network))
+            stack.enter_context(differentiable_kernels(network))
             if layers is not None:
                 stack.enter_context(layers.attached(network))
             if training is not None:
