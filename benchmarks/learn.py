@@ -5,6 +5,7 @@
     python3 scripts/bench.py learn final --task blue    the cells that count, at the tuned rates
     python3 scripts/bench.py learn report               learn.json, plots and the tables in the docs
     python3 scripts/bench.py learn judge                train the held-out judge again
+    python3 scripts/bench.py learn precision            what bfloat16 changes, and what it saves
 
 A cell is one run (task, method, rate, batch, seed). Finished cells are appended to
 benchmarks/results/learn_raw/<task>.jsonl and never computed twice: stop and go on at any time.

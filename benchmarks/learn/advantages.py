@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -43,10 +43,12 @@ class PromptStatistics:
 class Credit:
     """Turns a run's reward maps into advantages, round after round."""
 
-    def __init__(self, method: Method, latent_size: tuple[int, int] = (32, 32)) -> None:
+    def __init__(
+        self, method: Method, latent_size: tuple[int, int] = (32, 32), painted: bool = False
+    ) -> None:
         self._method, self._size = method, latent_size
         self._prompts = PromptStatistics()
-        self._memory = RewardMemory()
+        self._memory = RewardMemory(painted)
 
     def advantage(self, rewards: Tensor, images: Tensor, prompts: Sequence[str]) -> Advantage:
         """rewards: [B, H, W] for images [B, H, W, 3], equal prompts side by side."""
@@ -57,11 +59,17 @@ class Credit:
             result = scale_and_clip(
                 area_average(rewards, self._size), self._memory.scale, painted=False
             )
-            self._memory = RewardMemory(scale=result.run_scale)
+            self._memory = RewardMemory(self._memory.painted, result.run_scale)
             return result
         groups = _runs(prompts)
         parts, self._memory = round_advantages(
-            [automatic_reward(rewards[g], images[g], "benchmark") for g in groups],
+            [
+                replace(
+                    automatic_reward(rewards[g], images[g], "benchmark"),
+                    painted=self._memory.painted,
+                )
+                for g in groups
+            ],
             self._size,
             self._memory,
             self._method.credit_radius,

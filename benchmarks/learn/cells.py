@@ -6,6 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+GAINS: Mapping[str, tuple[float, ...]] = {
+    "blue": (0.04, 0.10),
+    "hair": (1 / 3, 2 / 3),
+    "region": (0.04, 0.10),
+    "single_image": (0.25, 0.5),
+    "single_image_like": (),
+}
+"""What is raced to, by task."""
+
+BRANCHES = 4
+ROUNDS = 10
+SAME_PICTURE = ("single_image", "single_image_like")
+
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 FINAL_SEEDS = tuple(range(8))
 TUNING_SEEDS = (1000, 1001, 1002)
@@ -40,10 +53,16 @@ class Protocol:
         return asdict(self)
 
 
-def protocol(tuning: bool, budget: int, held_out: int) -> Protocol:
-    """Tuning looks twice, a final run often enough to tell 32 images apart early on."""
-    if tuning:
-        times: Iterable[int] = (budget // 2, budget)
+def protocol(task: str, tuning: bool, budget: int, held_out: int) -> Protocol:
+    """Tuning looks twice, a final run often enough to tell 32 images apart early on.
+
+    A single picture is painted ten times and looked at after every second round.
+    """
+    if task in SAME_PICTURE:
+        budget = BRANCHES * ROUNDS
+        times: Iterable[int] = range(2 * BRANCHES, budget + 1, 2 * BRANCHES)
+    elif tuning:
+        times = (budget // 2, budget)
     else:
         spread = [*range(32, 129, 32), *range(192, 513, 64), *range(640, 5121, 128)]
         times = (t for t in spread if t <= budget)

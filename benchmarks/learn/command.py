@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import multiprocessing
 import os
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.what == "judge":
         return _train_judge()
+    if options.what == "precision":
+        return _measure_precision(options.threads)
     if options.what == "report":
         from .report import write_report
 
@@ -52,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py learn", description=__doc__)
-    parser.add_argument("what", choices=("plan", "tune", "final", "report", "judge"))
-    parser.add_argument("--task", choices=("blue", "hair"), action="append")
+    parser.add_argument("what", choices=("plan", "tune", "final", "report", "judge", "precision"))
+    parser.add_argument("--task", choices=tuple(cells.GAINS), action="append")
     parser.add_argument("--methods", default=",".join(MAIN))
     parser.add_argument("--rates", default=",".join(f"{r:g}" for r in cells.RATES))
     parser.add_argument("--batches", default="16")
@@ -75,11 +78,13 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
     methods = options.methods.split(",")
     if unknown := sorted(set(methods) - set(METHODS)):
         raise SystemExit(f"Unknown methods {unknown}; there are {sorted(METHODS)}.")
-    batches = [int(b) for b in options.batches.split(",")]
-    for task in options.task or ("blue", "hair"):
+    for task in options.task or ("blue", "hair", "region", "single_image"):
         raw = options.raw / f"{task}.jsonl"
         done = records.read(raw)
         wanted = []
+        batches = [int(b) for b in options.batches.split(",")]
+        if task in cells.SAME_PICTURE:
+            batches = [cells.BRANCHES]
         if options.what in ("plan", "tune"):
             rates = [float(r) for r in options.rates.split(",")]
             wanted += [
@@ -100,7 +105,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
                     wanted.append((Cell(task, method, rate, batch, seed), False))
         for is_tuning in (True, False):
             budget = options.budget or (128 if is_tuning else 512)
-            plan = cells.protocol(is_tuning, budget, options.held_out)
+            plan = cells.protocol(task, is_tuning, budget, options.held_out)
             ask = [cell for cell, kind in wanted if kind == is_tuning]
             jobs += [Job(cell, plan, raw) for cell in cells.missing(ask, done, options.held_out)]
     return jobs
@@ -167,7 +172,7 @@ def _bench(threads: int, fast: bool, number: int) -> Any:
     from .world import Settings, ToyWorld
 
     judge = Judge.load()
-    known = {t.name: t for t in (tasks.blue(), tasks.hair(load_segmenter(), judge))}
+    known = tasks.all_tasks(load_segmenter(), judge)
 
     def say(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} [{number}] {text}", flush=True)
@@ -184,8 +189,6 @@ def _use_comfyui() -> None:
 
 
 def _train_judge() -> int:
-    import json
-
     _use_comfyui()
     from demo.toy_faces.loader import load_vae
 
@@ -195,8 +198,18 @@ def _train_judge() -> int:
 
     figures = train(Config())
     make_reference(Judge.load(), load_vae().first_stage_model)
-    (RESULTS / "learn_judge.json").write_text(
-        json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    return _keep("learn_judge.json", figures)
+
+
+def _measure_precision(threads: int) -> int:
+    _use_comfyui()
+    from .precision import measure
+
+    return _keep("learn_precision.json", measure(threads))
+
+
+def _keep(name: str, figures: dict[str, Any]) -> int:
+    text = json.dumps(figures, indent=1, sort_keys=True) + "\n"
+    (RESULTS / name).write_text(text, encoding="utf-8")
     print(json.dumps(figures))
     return 0

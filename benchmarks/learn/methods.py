@@ -10,6 +10,8 @@ from pxpo_core.objective import StepWeighting
 from pxpo_core.rollout import Process
 from pxpo_core.update_config import AnchorRegion, UpdateConfig
 
+from .feedback_noise import KINDS
+
 Baseline = Literal["none", "group", "ddpo"]
 ALL_STEPS = 1000
 
@@ -22,6 +24,7 @@ class Method:
     prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
     images. process: "forward" learns from finished pictures with fresh noise (any sampler's), not
     from the sampled path. target_modules: which layers get a LoRA.
+    feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Method:
     anchor_region: AnchorRegion = "everywhere"
     process: Process = "reverse"
     target_modules: str = "all layers"
+    feedback: str = "none"
+    spoilt: float = 0.0
 
     def config(self, learning_rate: float, micro_batch: int) -> UpdateConfig:
         return UpdateConfig(
@@ -128,4 +133,28 @@ METHODS = {
             target_modules="attention",
         ),
     )
+}
+
+NOISE_LEVELS = (0.10, 0.25, 0.50)
+METHODS |= {
+    f"{kind}_{round(100 * share)}": replace(
+        _DEFAULT,
+        name=f"{kind}_{round(100 * share)}",
+        says=f"default with {share:.0%} of the feedback spoilt: {kind}",
+        feedback=kind,
+        spoilt=share,
+    )
+    for kind in KINDS
+    if kind != "none"
+    for share in NOISE_LEVELS
+}
+ANCHORS = (0.001, 0.003, 0.03, 0.1, 0.3)
+METHODS |= {
+    f"anchor_unmarked_{anchor:g}": replace(
+        METHODS["anchor_unmarked"],
+        name=f"anchor_unmarked_{anchor:g}",
+        says=f"default with an anchor of {anchor:g} on pixels without feedback only",
+        anchor=anchor,
+    )
+    for anchor in ANCHORS
 }

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from . import records
+from .cells import GAINS
 from .methods import METHODS
 from .plots import line_plot
 from .statistics import mean_interval
-from .summary import GAINS, summarize
+from .summary import summarize
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "learning.md"
 

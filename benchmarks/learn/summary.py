@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .cells import key_of
+from .cells import GAINS, key_of
 from .statistics import geometric_mean_ratio, images_to_gain, with_budget
 from .tuning import at_an_edge, chosen_settings, holds
 
 Records = Sequence[Mapping[str, Any]]
-
-GAINS: Mapping[str, tuple[float, ...]] = {"blue": (0.04, 0.10), "hair": (1 / 3, 2 / 3)}
-DDPO = ("ddpo", "ddpo_improved")
 
 
 def summarize(records: Records) -> dict[str, Any]:

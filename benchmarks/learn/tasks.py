@@ -9,33 +9,43 @@ import torch
 from torch import Tensor
 
 from demo.toy_faces.segmenter import Segmenter, part_mask
-from pxpo_core.reward import channel_level
+from pxpo_core.reward import channel_level, region_weight
 
+from .brush import paint
+from .cells import GAINS
 from .judge import CLASSES, Judge, Verdict
+from .prompts import HELD_OUT, TRAINING
 
-Reward = Callable[[Tensor], Tensor]
 Score = Callable[[Tensor], Tensor]
 Marked = Callable[[Verdict], Tensor]
+Reward = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
 class Task:
     """reward: images [B, H, W, 3] to maps [B, H, W]; score: images to [B], more is better.
 
-    gains: improvements of the mean score over the base model's that are raced to. relative: the
-    gains are shares of the base model's own (negative) score. tilt: what the reference portraits
-    are resampled by, so that the task itself does not count as damage. marked: the area of the
-    pictures that the task is about, [B, 256, 256] bool, for locality.
+    relative: gains are shares of the base model's own (negative) score. tilt: what the reference
+    portraits are reweighted by, so that the task itself does not count as damage. marked: the area
+    that the task is about, [B, 256, 256] bool, for locality. painted: the maps are a person's
+    marks. same_picture: every picture starts from one x_T, with fresh noise on the way.
     """
 
     name: str
     says: str
-    gains: tuple[float, ...]
     reward: Reward
     score: Score
     tilt: Score
     marked: Marked
     relative: bool = False
+    painted: bool = False
+    same_picture: bool = False
+    training: tuple[str, ...] = TRAINING
+    held_out: tuple[str, ...] = HELD_OUT
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        return GAINS[self.name]
 
 
 def blue_level(images: Tensor) -> Tensor:
@@ -46,8 +56,7 @@ def blue() -> Task:
     return Task(
         "blue",
         "less blue everywhere; score: minus the mean blue level",
-        gains=(0.04, 0.10),
-        reward=lambda images: channel_level(images, "blue", "less"),
+        reward=lambda images, _: channel_level(images, "blue", "less"),
         score=lambda images: -blue_level(images),
         tilt=blue_level,
         marked=lambda verdict: torch.ones(len(verdict.labels), 256, 256, dtype=torch.bool),
@@ -59,13 +68,70 @@ def hair(segmenter: Segmenter, judge: Judge) -> Task:
     return Task(
         "hair",
         "less hair; reward from one segmenter, score: minus the hair area by another",
-        gains=(1 / 3, 2 / 3),
-        reward=lambda images: -part_mask(segmenter, images, "hair"),
+        reward=lambda images, _: -part_mask(segmenter, images, "hair"),
         score=lambda images: -judge.area(images, "hair"),
         tilt=lambda images: judge.area(images, "hair"),
         marked=lambda verdict: _on_pictures(verdict.labels == CLASSES.index("hair")),
         relative=True,
     )
+
+
+def region() -> Task:
+    """Less blue, but only where a person has painted: a soft-edged ellipse on the shirt."""
+    inside = painted_region()
+
+    def level(images: Tensor) -> Tensor:
+        return (images[..., 2] * inside).sum(dim=(1, 2)) / inside.sum()
+
+    return Task(
+        "region",
+        "less blue inside one painted region; score: minus the mean blue level there",
+        reward=lambda images, _: channel_level(
+            images, "blue", "less", region_weight(images, inside, 1.0, 0.0)
+        ),
+        score=lambda images: -level(images),
+        tilt=level,
+        marked=lambda verdict: inside.bool().expand(len(verdict.labels), -1, -1),
+    )
+
+
+def single_image(segmenter: Segmenter, judge: Judge, like: bool) -> Task:
+    """One picture, its hair marked again and again by a coarse brush."""
+    sign = 1.0 if like else -1.0
+    return Task(
+        "single_image_like" if like else "single_image",
+        f"one x_T, fresh noise on the way; hair marked {'like' if like else 'dislike'} by a coarse "
+        "brush; score: minus the hair area of held-out branches",
+        reward=lambda images, generator: (
+            sign * paint(part_mask(segmenter, images, "hair"), generator)
+        ),
+        score=lambda images: -judge.area(images, "hair"),
+        tilt=lambda images: judge.area(images, "hair"),
+        marked=lambda verdict: _on_pictures(verdict.labels == CLASSES.index("hair")),
+        relative=True,
+        painted=True,
+        same_picture=True,
+        training=("portrait",),
+        held_out=("portrait",),
+    )
+
+
+def all_tasks(segmenter: Segmenter, judge: Judge) -> dict[str, Task]:
+    made = (
+        blue(),
+        hair(segmenter, judge),
+        region(),
+        single_image(segmenter, judge, like=False),
+        single_image(segmenter, judge, like=True),
+    )
+    return {task.name: task for task in made}
+
+
+def painted_region(side: int = 256) -> Tensor:
+    """The painted ellipse: [1, side, side] float, 1 inside."""
+    y = (torch.arange(side) + 0.5)[:, None] / side
+    x = (torch.arange(side) + 0.5)[None, :] / side
+    return (((y - 0.86) / 0.12) ** 2 + ((x - 0.5) / 0.28) ** 2 <= 1.0).float()[None]
 
 
 def _on_pictures(mask: Tensor, side: int = 256) -> Tensor:

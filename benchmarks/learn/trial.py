@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pxpo_core.lora import LoRALayers, Policy
@@ -16,6 +17,7 @@ from pxpo_core.update import Experience, NonFiniteUpdateError, update_policy
 from . import measures, prompts
 from .advantages import Credit
 from .cells import Cell, Protocol
+from .feedback_noise import spoil
 from .judge import Judge, Verdict
 from .methods import METHODS, Method
 from .reference import Reference
@@ -28,6 +30,7 @@ HELD_OUT_SEED = 90_001
 FEW_FACES = 0.1
 """Below this share of valid faces a run has collapsed and stops."""
 
+ENOUGH_HAIR = 0.08
 FIELDS = ("skin", "mouth")
 
 
@@ -53,8 +56,7 @@ class Bench:
     ) -> None:
         self._world, self._judge, self._reference = world, judge, reference
         self._tasks, self._say = tasks, say
-        self._bases: dict[tuple[str, int], HeldOut] = {}
-        self._base_images: dict[int, Tensor] = {}
+        self._base_images: dict[tuple[tuple[str, ...], int], Tensor] = {}
 
     def run(self, cell: Cell, plan: Protocol) -> dict[str, Any]:
         """The record of one cell."""
@@ -62,19 +64,31 @@ class Bench:
         method, task = METHODS[cell.method], self._tasks[cell.task]
         policy = self._world.new_policy(method.target_modules, cell.seed)
         optimizer: Mapping[str, Tensor] = {}
-        credit = Credit(method)
-        evaluations = [self._evaluate(task, None, 0, plan.held_out)]
+        credit = Credit(method, painted=task.painted)
+        errors = torch.Generator().manual_seed(cell.seed)
+        start = self._start(cell.seed) if task.same_picture else None
+        base = self._base(task, plan.held_out, start)
+        evaluations = [self._evaluate(task, base, None, 0, start)]
         rounds: list[dict[str, float]] = []
         images, stopped = 0, "budget"
         while images < plan.budget and stopped == "budget":
             number = len(rounds) + 1
-            asked = prompts.spread(prompts.TRAINING, cell.batch)
-            trajectory = self._world.sample(policy, asked, cell.seed, number)
+            asked = prompts.spread(task.training, cell.batch)
+            trajectory = self._world.sample(policy, asked, cell.seed, number, start)
             pictures = self._world.decode(trajectory.x_0)
-            rewards = task.reward(pictures)
+            rewards = spoil(task.reward(pictures, errors), method.feedback, method.spoilt, errors)
             try:
                 policy, optimizer, report = self._update(
-                    method, cell, number, policy, optimizer, credit, trajectory, rewards, pictures
+                    method,
+                    cell,
+                    number,
+                    policy,
+                    optimizer,
+                    credit,
+                    trajectory,
+                    asked,
+                    rewards,
+                    pictures,
                 )
             except NonFiniteUpdateError:
                 stopped = "not finite"
@@ -82,7 +96,7 @@ class Bench:
             rounds.append({"reward": float(rewards.mean()), **report})
             images += cell.batch
             if any(images - cell.batch < at <= images for at in plan.evaluations):
-                evaluations.append(self._evaluate(task, policy, images, plan.held_out))
+                evaluations.append(self._evaluate(task, base, policy, images, start))
                 stopped = _stop(task, evaluations, cell.tuning)
                 self._say(_line(cell, evaluations[-1], time.monotonic() - begun))
         return {
@@ -108,10 +122,10 @@ class Bench:
         optimizer: Mapping[str, Tensor],
         credit: Credit,
         trajectory: Trajectory,
+        asked: list[str],
         rewards: Tensor,
         pictures: Tensor,
     ) -> tuple[Policy, Mapping[str, Tensor], dict[str, float]]:
-        asked = prompts.spread(prompts.TRAINING, cell.batch)
         layers = LoRALayers(policy)
         if method.process == "forward":
             trajectory = self._world.diffused(trajectory.x_0, cell.seed, number)
@@ -132,18 +146,20 @@ class Bench:
         return result.policy, result.optimizer, report
 
     def _evaluate(
-        self, task: Task, policy: Policy | None, images: int, count: int
+        self, task: Task, base: HeldOut, policy: Policy | None, images: int, start: Tensor | None
     ) -> dict[str, Any]:
         """Everything that is measured on the held-out pictures after `images` training images."""
-        base = self._base(task, count)
-        pictures = base.images if policy is None else self._held_out(policy, count)
+        count = len(base.images)
+        pictures = base.images if policy is None else self._held_out(task, policy, count, start)
         verdict = base.verdict if policy is None else self._judge.look(pictures)
         scores = base.scores if policy is None else task.score(pictures)
         gains = scores - base.scores
         if task.relative:
             gains = gains / base.scores.mean().abs()
         tilt = float(task.tilt(pictures).mean())
-        frechet, effective = self._reference.distance(task.name, verdict.features, tilt)
+        frechet, effective = float("nan"), float("nan")
+        if not task.same_picture:
+            frechet, effective = self._reference.distance(task.name, verdict.features, tilt)
         marked = task.marked(base.verdict)
         inside, outside = measures.locality(base.images, pictures, marked)
         return {
@@ -161,26 +177,38 @@ class Bench:
             "change_inside": inside,
             "change_outside": outside,
             "prompts": measures.prompt_following(
-                dict(verdict.attributes), prompts.interleaved(prompts.HELD_OUT, count), FIELDS
+                dict(verdict.attributes), prompts.interleaved(task.held_out, count), FIELDS
             ),
         }
 
-    def _base(self, task: Task, count: int) -> HeldOut:
-        if (task.name, count) not in self._bases:
-            if count not in self._base_images:
-                self._base_images[count] = self._held_out(None, count)
-            images = self._base_images[count]
-            self._bases[task.name, count] = HeldOut(
-                images, self._judge.look(images), task.score(images)
-            )
-        return self._bases[task.name, count]
+    def _base(self, task: Task, count: int, start: Tensor | None) -> HeldOut:
+        """The base model's held-out pictures; tasks with the same prompts share them."""
+        if start is not None:
+            images = self._held_out(task, None, count, start)
+        else:
+            key = (task.held_out, count)
+            if key not in self._base_images:
+                self._base_images[key] = self._held_out(task, None, count, None)
+            images = self._base_images[key]
+        return HeldOut(images, self._judge.look(images), task.score(images))
 
-    def _held_out(self, policy: Policy | None, count: int) -> Tensor:
+    def _held_out(
+        self, task: Task, policy: Policy | None, count: int, start: Tensor | None
+    ) -> Tensor:
         """Pictures of the fixed held-out (prompt, x_T, z)."""
-        world = self._world
-        asked = prompts.interleaved(prompts.HELD_OUT, count)
-        noise = draw_noise(LATENT, world.settings.steps + 1, HELD_OUT_SEED, 0, range(count))
-        return world.decode(world.sample_from(policy, asked, noise[0], noise[1:]).x_0)
+        asked = prompts.interleaved(task.held_out, count)
+        sampled = self._world.sample(policy, asked, HELD_OUT_SEED, 0, start)
+        return self._world.decode(sampled.x_0)
+
+    def _start(self, seed: int) -> Tensor:
+        """The x_T of a single picture: the seed's first one whose pictures show hair."""
+        noise = draw_noise(LATENT, 1, seed, 0, range(CHUNK))[0]
+        for start in noise:
+            sampled = self._world.sample(None, ["portrait"] * 4, seed, 0, start)
+            area = self._judge.area(self._world.decode(sampled.x_0), "hair")
+            if float(area.min()) >= ENOUGH_HAIR:
+                return start
+        raise RuntimeError(f"None of {CHUNK} pictures of seed {seed} shows hair.")
 
 
 def _stop(task: Task, evaluations: list[dict[str, Any]], tuning: bool) -> str:
@@ -188,7 +216,7 @@ def _stop(task: Task, evaluations: list[dict[str, Any]], tuning: bool) -> str:
     if evaluations[-1]["valid"] < FEW_FACES:
         return "no faces"
     curve = [(e["images"], e["gain"]) for e in evaluations]
-    if not tuning and images_to_gain(curve, task.gains[-1]) is not None:
+    if not tuning and task.gains and images_to_gain(curve, task.gains[-1]) is not None:
         return "confirmed"
     return "budget"
 

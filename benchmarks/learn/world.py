@@ -77,12 +77,21 @@ class ToyWorld:
         return self._contexts[prompt]
 
     def sample(
-        self, policy: Policy | None, prompts: Sequence[str], seed: int, round_: int
+        self,
+        policy: Policy | None,
+        prompts: Sequence[str],
+        seed: int,
+        round_: int,
+        start: Tensor | None = None,
     ) -> Trajectory:
-        """One trajectory per prompt; noise depends on (seed, round_, place) only."""
+        """One trajectory per prompt; noise depends on (seed, round_, place) only.
+
+        start: one unit noise [4, 32, 32] that all of them start from, or None.
+        """
         count = self.settings.steps + 1
         noise = draw_noise(LATENT, count, seed, round_, range(len(prompts)))
-        return self.sample_from(policy, prompts, noise[0], noise[1:])
+        first = noise[0] if start is None else start.expand_as(noise[0])
+        return self.sample_from(policy, prompts, first, noise[1:])
 
     def sample_from(
         self, policy: Policy | None, prompts: Sequence[str], start: Tensor, noises: Tensor
@@ -125,13 +134,23 @@ class ToyWorld:
         rows = torch.cat([x, x]) / (sigma**2 + 1.0) ** 0.5
         t = torch.full((len(rows),), self._timesteps[sigma])
         if compiled:
-            with torch.autocast("cpu", torch.bfloat16):
-                v = self._compiled(dict(weights), rows, t, context).float()
+            v = self._compiled_call(dict(weights), rows, t, context)
         else:
             v = self._network(dict(weights), rows, t, context)
         empty, asked = v.chunk(2)
         guided = empty + self.settings.cfg * (asked - empty)
         return x / (sigma**2 + 1.0) - guided * (sigma / (sigma**2 + 1.0) ** 0.5)
+
+    def _compiled_call(
+        self, weights: dict[str, Tensor], rows: Tensor, t: Tensor, context: Tensor
+    ) -> Tensor:
+        """The network on any number of rows up to the one it is compiled for."""
+        count = len(rows)
+        places = torch.arange(2 * CHUNK) % count
+        if count < 2 * CHUNK:
+            rows, t, context = rows[places], t[places], context[places]
+        with torch.autocast("cpu", torch.bfloat16):
+            return self._compiled(weights, rows, t, context).float()[:count]
 
     def _network(
         self, weights: dict[str, Tensor], rows: Tensor, t: Tensor, context: Tensor
