@@ -1,4 +1,4 @@
-"""Random diffusers pipelines of the SD1.5 and SDXL kinds, small enough to save and train in tests."""
+"""Random pipelines of the SD1.5 and SDXL kinds, small enough to save and train in tests."""
 
 from __future__ import annotations
 

@@ -27,28 +27,37 @@ def load_pipeline(
     config: for a single file, a folder with the configuration and tokenizer of a pipeline of its
     kind (a `save_pretrained` folder; its weights are not read). Raises PipelineError.
     """
-    kind = checkpoint_kind(path)
-    options: dict[str, Any] = {"torch_dtype": DTYPES[precision], "local_files_only": True}
+    options: dict[str, Any] = {"dtype": DTYPES[precision], "local_files_only": True}
+    if checkpoint_kind(path) == "file":
+        kind = _kind_of(path, config)
+        options["config"] = str(config)
+        load = kind.from_single_file
+    else:
+        load = diffusers.DiffusionPipeline.from_pretrained
     try:
-        if kind == "folder":
-            return diffusers.DiffusionPipeline.from_pretrained(str(path), **options)
-        # Without a folder diffusers would fetch one from the network, whatever it was told.
-        if config is None or not (config / "model_index.json").is_file():
-            raise PipelineError(
-                f"{path} is a single file, so the model's config must name a folder with "
-                f"model_index.json and the tokenizer of a pipeline of its kind; got {config}."
-            )
-        index = diffusers.DiffusionPipeline.load_config(str(config))
-        pipeline = getattr(diffusers, str(index.get("_class_name")), None)
-        if pipeline is None or not hasattr(pipeline, "from_single_file"):
-            raise PipelineError(
-                f"{config} describes a {index.get('_class_name')}, which single files cannot hold."
-            )
-        return pipeline.from_single_file(str(path), config=str(config), **options)
+        pipeline = load(str(path), **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        if isinstance(error, PipelineError):
-            raise
         raise PipelineError(f"{path} cannot be loaded as a pipeline: {error}") from error
+    vae = getattr(pipeline, "vae", None)
+    if vae is not None and vae.dtype != torch.float32:
+        vae.to(torch.float32)  # SDXL's overflows in half precision
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _kind_of(path: Path, config: Path | None) -> Any:
+    """The pipeline class whose configuration the folder `config` holds."""
+    # Without a folder diffusers would fetch one from the network, whatever it was told.
+    if config is None or not (config / "model_index.json").is_file():
+        raise PipelineError(
+            f"{path} is a single file, so [model] config must name a folder with the "
+            f"configuration and tokenizer of a pipeline of its kind; got {config}."
+        )
+    name = str(diffusers.DiffusionPipeline.load_config(str(config)).get("_class_name"))
+    kind = getattr(diffusers, name, None)
+    if not hasattr(kind, "from_single_file"):
+        raise PipelineError(f"{config} describes a {name}, which single files cannot hold.")
+    return kind
 
 
 def checkpoint_kind(path: Path) -> Literal["folder", "file"]:

@@ -1,0 +1,1 @@
+"""Rounds of training on a diffusers pipeline, without ComfyUI."""

@@ -1,0 +1,328 @@
+"""Rounds of training: sample, score, update, write; in one process or in several."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends.diffusers.conditioning import Prompt, encode
+from ..backends.diffusers.loading import load_pipeline
+from ..backends.diffusers.model import PipelineModel
+from ..backends.diffusers.peft_layers import PEFTLayers
+from ..backends.diffusers.schedule import SCHEDULES
+from ..backends.diffusers.session import ReplaySession, SamplingJob, sample
+from ..credit import Advantage
+from ..lora import Policy, check_fits, new_policy
+from ..metrics import summarize_rewards
+from ..reward import PixelReward, small_pictures
+from ..rollout import Trajectory, draw_noise
+from ..round import RewardMemory, round_advantages
+from ..run import RoundRecord, RunHead, RunMismatchError, RunStore
+from ..update import Experience, UpdateResult, update_policy
+from ..workers import SingleProcess, Workers, gather_rows, shard
+from .config import ConfigError, TrainConfig
+from .export import export_lora
+from .progress import Progress
+from .rewards import Scorer
+
+logger = logging.getLogger(__name__)
+
+THUMBNAILS = 8
+
+
+class NothingToLearnError(RuntimeError):
+    """The rewards of a round prefer no picture over another."""
+
+
+class WorkersDisagreeError(RuntimeError):
+    """Processes that should hold the same weights do not."""
+
+
+def train(
+    config: TrainConfig, workers: Workers | None = None, device: torch.device | str | None = None
+) -> RunHead:
+    """Train until the run has `config.run.rounds` rounds, going on where it stands.
+
+    workers: the processes that share each round; every one calls this with the same config.
+    Raises ConfigError, PipelineError, RunError and NothingToLearnError; finished rounds are kept.
+    """
+    workers = workers or SingleProcess()
+    scorer = Scorer(config.reward, config.sampling.prompts)
+    if config.sampling.images < workers.count:
+        raise ConfigError(
+            f"[sampling] A round has {config.sampling.images} pictures for {workers.count} "
+            "processes. Raise images_per_prompt, or start fewer."
+        )
+    store = RunStore(config.run.folder)
+    head = store.head(config.run.name) or RunHead(config.run.name)
+    _check_settings(head, config)
+    if head.round < config.run.rounds:
+        trainer = Trainer(config, workers, store, scorer, device or default_device())
+        head = trainer.run(head)
+    else:
+        logger.info("Run %s already has its %d rounds.", head.name, head.round)
+    if config.run.export is not None and workers.rank == 0:
+        export_lora(config, head)
+    return head
+
+
+def default_device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Trainer:
+    """A loaded model and everything about a training that stays the same over its rounds."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        workers: Workers,
+        store: RunStore,
+        scorer: Scorer,
+        device: torch.device | str,
+    ) -> None:
+        self._config, self._workers, self._store, self._scorer = config, workers, store, scorer
+        sampling = config.sampling
+        pipeline = load_pipeline(config.model.path, config.model.config, config.model.precision)
+        self._model = PipelineModel(pipeline.to(device))
+        for name in ("width", "height"):
+            if getattr(sampling, name) % self._model.reduction:
+                raise ConfigError(
+                    f"[sampling] {name} must be a multiple of {self._model.reduction}, got "
+                    f"{getattr(sampling, name)}."
+                )
+        self._base = self._model.fingerprint()
+        self._held = shard(sampling.images, workers)
+        positive, negative = encode(
+            pipeline, sampling.prompts, sampling.negative_prompt, sampling.width, sampling.height
+        )
+        self._job = self._sampling_job(positive, negative)
+
+    def run(self, head: RunHead) -> RunHead:
+        """The missing rounds, one after the other."""
+        model, rounds = self._model, self._config.run.rounds
+        if head.manifest is not None and head.round > 0 and head.manifest.base != self._base:
+            raise RunMismatchError(
+                f"Run {head.name} was started with another model. Set [model] path back to it, or "
+                "choose a new [run] name."
+            )
+        policy = head.policy or new_policy(model.network, self._config.lora.core())
+        check_fits(policy, model.network)
+        head = replace(head, policy=policy)
+        self._announce(head, policy)
+        progress = Progress(head.round, rounds)
+        while head.round < rounds:
+            head = self._round(head, progress)
+        return head
+
+    def _round(self, head: RunHead, progress: Progress) -> RunHead:
+        """One round; every process returns the same head, and rank 0 has written it."""
+        start, config = time.monotonic(), self._config
+        assert head.policy is not None
+        layers = PEFTLayers(head.policy, self._model.network.names, self._model.device)
+        trajectory = self._sample(head.round, layers, progress)
+        maps, pictures = self._score(trajectory)
+        memory = RewardMemory.load(head.state, head.memory, painted=False)
+        rewards = self._rewards(maps, pictures)
+        size = (int(trajectory.x_0.shape[-2]), int(trajectory.x_0.shape[-1]))
+        advantages, memory = round_advantages(rewards, size, memory, config.update.credit_radius)
+        if all(advantage.is_zero for advantage in advantages):
+            raise NothingToLearnError(
+                f"Round {head.round + 1}: every picture got the same reward everywhere, so there "
+                f"is nothing to prefer. Run {head.name} stays at round {head.round}."
+            )
+        session, reference = ReplaySession(self._job, layers), ReplaySession(self._job, None)
+        steps = len(trajectory.steps)
+        result = update_policy(
+            [Experience(trajectory, _rows(advantages, self._held), session, reference)],
+            layers,
+            head.optimizer,
+            config.update,
+            head.round + 1,
+            lambda done, total: progress.training(done, total, steps),
+            self._workers,
+        )
+        metrics = self._metrics(head, maps, result, time.monotonic() - start)
+        state, kept = memory.add_to(head.state, head.memory)
+        record = RoundRecord(
+            policy=result.policy,
+            optimizer=result.optimizer,
+            memory=kept,
+            base=self._base,
+            reward_maps=maps,
+            thumbnails=pictures[:THUMBNAILS],
+            state={**state, "images_total": metrics["images_total"]},
+            metrics=metrics,
+            settings=self._settings(),
+        )
+        after = self._write(head, record)
+        progress.finished(f"mean reward {metrics['reward_mean']:+.4f} ± {metrics['reward_sd']:.4f}")
+        return after
+
+    def _sample(self, round_: int, layers: PEFTLayers, progress: Progress) -> Trajectory:
+        sampling, model, config = self._config.sampling, self._model, self._config
+        shape = (
+            model.channels,
+            sampling.height // model.reduction,
+            sampling.width // model.reduction,
+        )
+        noise = draw_noise(shape, sampling.steps + 1, config.run.seed, round_, self._held)
+        batches = math.ceil(len(self._held) / config.update.micro_batch)
+        training = config.update.train_steps * config.update.steps_per_rollout * batches
+
+        def said(step: int, denoised: Tensor, x: Tensor) -> None:
+            progress.sampling(step + 1, sampling.steps, training)
+
+        return sample(self._job, layers, sampling.eta, noise, said)
+
+    def _score(self, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+        """Reward maps [B, H, W] and small pictures [B, h, w, 3] of the whole round."""
+        images = self._model.decode(trajectory.x_0)
+        prompts = [i // self._config.sampling.images_per_prompt for i in self._held]
+        total = self._config.sampling.images
+        scores = self._scorer(images, prompts).to(torch.float32)
+        maps = gather_rows(scores, self._held, total, self._workers)
+        pictures = gather_rows(small_pictures(images), self._held, total, self._workers)
+        return self._scorer.finish(maps), pictures
+
+    def _rewards(self, maps: Tensor, pictures: Tensor) -> list[PixelReward]:
+        """One reward per prompt: its pictures are compared with each other."""
+        count = self._config.sampling.images_per_prompt
+        reviewed = torch.ones(count, dtype=torch.bool)
+        return [
+            PixelReward(part.clone(), small, self._scorer.label, reviewed)
+            for part, small in zip(
+                torch.split(maps, count), torch.split(pictures, count), strict=True
+            )
+        ]
+
+    def _write(self, head: RunHead, record: RoundRecord) -> RunHead:
+        """Rank 0 writes; all go on with the same round, and make sure that it is the same."""
+        check_agreement(record.policy, self._workers)
+        if self._workers.rank == 0:
+            digest = None if head.round == 0 or head.policy is None else head.policy.digest
+            return self._store.write_round(head.name, head.uuid, head.round, record, digest)
+        return replace(
+            head,
+            round=head.round + 1,
+            policy=record.policy,
+            optimizer=record.optimizer,
+            state=record.state,
+            memory=record.memory,
+        )
+
+    def _metrics(
+        self, head: RunHead, maps: Tensor, result: UpdateResult, seconds: float
+    ) -> dict[str, Any]:
+        """What the run's history says of the round; the same names as in ComfyUI."""
+        summary = summarize_rewards(maps)
+        return {
+            "reward_mean": summary.mean,
+            "reward_sd": summary.sd,
+            "reward": self._scorer.label,
+            "images": summary.images,
+            "marked_images": int(maps.flatten(1).any(dim=1).sum()),
+            "size": [maps.shape[2], maps.shape[1]],
+            "images_total": int(head.state.get("images_total", 0)) + summary.images,
+            "marked_area": summary.marked_area,
+            "seconds": round(seconds, 3),
+            "grad_norm": result.grad_norm,
+            "kl": result.kl,
+            "learning_rate": result.learning_rate,
+            "trained_steps": list(result.trained_steps),
+            "sampling_steps": len(self._job.sigmas) - 1,
+            "micro_batch": result.micro_batch,
+            "processes": self._workers.count,
+        }
+
+    def _settings(self) -> Mapping[str, Any]:
+        update, sampling = self._config.update, self._config.sampling
+        finite = math.isfinite(update.credit_radius)
+        return {
+            "learning_rate": update.learning_rate,
+            "train_steps": update.train_steps,
+            "steps_per_rollout": update.steps_per_rollout,
+            "step_weighting": update.step_weighting,
+            "credit_radius": update.credit_radius if finite else "infinite",
+            "anchor": update.anchor,
+            "cfg": sampling.cfg,
+            "seed": self._config.run.seed,
+            "eta": sampling.eta,
+            "sigmas": list(self._job.sigmas),
+        }
+
+    def _sampling_job(self, positive: Prompt, negative: Prompt) -> SamplingJob:
+        config = self._config
+        prompts = [i // config.sampling.images_per_prompt for i in self._held]
+        return SamplingJob(
+            model=self._model,
+            positive=positive.rows(prompts),
+            negative=negative.rows(prompts),
+            cfg=config.sampling.cfg,
+            sigmas=SCHEDULES[config.sampling.schedule](self._model.levels, config.sampling.steps),
+            at_once=config.update.micro_batch,
+            checkpointing=config.model.gradient_checkpointing,
+        )
+
+    def _announce(self, head: RunHead, policy: Policy) -> None:
+        """The numbers that follow from the configuration, to be looked at before they cost time."""
+        sampling, update = self._config.sampling, self._config.update
+        weights = sum(tensor.numel() for tensor in policy.tensors.values())
+        logger.info(
+            "Run %s: rounds %d to %d, %d pictures each (%d prompts x %d), %d steps of which %d are "
+            "trained, LoRA of %d layers with %.2f M weights, %d process(es), on %s.",
+            head.name,
+            head.round + 1,
+            self._config.run.rounds,
+            sampling.images,
+            len(sampling.prompts),
+            sampling.images_per_prompt,
+            sampling.steps,
+            min(update.train_steps, sampling.steps - 1),
+            len(policy.layers),
+            weights / 1e6,
+            self._workers.count,
+            self._model.device,
+        )
+        if head.thinned:
+            logger.info("The optimizer's state was removed to save space: it starts afresh.")
+
+
+def check_agreement(policy: Policy, workers: Workers) -> None:
+    """Raise WorkersDisagreeError unless every process holds this policy, to the bit."""
+    own = torch.tensor([int(policy.digest[i : i + 7], 16) for i in range(0, 63, 7)])
+    if not torch.equal(workers.sum(own), own * workers.count):
+        raise WorkersDisagreeError(
+            "The processes ended with different weights, so nothing was written. Start them with "
+            "the same configuration, files and kind of device."
+        )
+
+
+def _rows(advantages: list[Advantage], held: range) -> Advantage:
+    """This process's rows of a whole round's advantages."""
+    chosen, first = slice(held.start, held.stop), advantages[0]
+    unmarked = [part.unmarked for part in advantages if part.unmarked is not None]
+    return replace(
+        first,
+        values=torch.cat([part.values for part in advantages])[chosen],
+        unmarked=torch.cat(unmarked)[chosen] if unmarked else None,
+    )
+
+
+def _check_settings(head: RunHead, config: TrainConfig) -> None:
+    """Raise RunMismatchError, before the model is loaded, when the run's LoRA is another one."""
+    if head.policy is None:
+        return
+    wanted, made = config.lora.core().to_dict(), head.policy.config.to_dict()
+    for name, value in wanted.items():
+        if made[name] != value:
+            raise RunMismatchError(
+                f"Run {head.name} was made with {name} = {made[name]}, not {value}: set it back in "
+                "[lora], or choose a new [run] name."
+            )
