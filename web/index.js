@@ -4,6 +4,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 import { updateChart } from "./chart/update_chart.mjs";
+import { runHistory } from "./history/run_history.mjs";
 import { loadStyles } from "./paint/dom.mjs";
 import { Host } from "./paint/host.mjs";
 import { PaintStorage } from "./paint/storage.mjs";
@@ -61,3 +62,4 @@ app.registerExtension({
 });
 
 app.registerExtension(updateChart);
+app.registerExtension(runHistory(api));
