@@ -65,7 +65,7 @@ def protocol(task: str, tuning: bool, budget: int, held_out: int) -> Protocol:
         times = (budget // 2, budget)
     else:
         spread = [*range(32, 129, 32), *range(192, 513, 64), *range(640, 5121, 128)]
-        times = (t for t in spread if t <= budget)
+        times = (*(t for t in spread if t < budget), budget)
     return Protocol(budget, tuple(times), held_out)
 
 

@@ -86,7 +86,7 @@ def test_finished_cells_are_not_run_again_except_with_more_pictures() -> None:
 
 
 def test_every_evaluation_lies_within_the_budget_and_the_last_is_at_it() -> None:
-    for budget in (64, 128, 512, 5120):
+    for budget in (64, 128, 160, 512, 5120):
         for tuning in (True, False):
             times = protocol("blue", tuning, budget, 64).evaluations
             assert list(times) == sorted(set(times))

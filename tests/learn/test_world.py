@@ -96,7 +96,10 @@ def test_gradient_is_that_of_the_lora_layers(world: ToyWorld, policy: Policy) ->
         config = UpdateConfig(learning_rate=1e-3, train_steps=1, micro_batch=2)
         results.append(update_policy([experience], layers, {}, config, 0))
     assert results[0].grad_norm == pytest.approx(results[1].grad_norm, rel=1e-3)
-    for name, tensor in results[0].policy.tensors.items():
-        moved = (tensor - policy.tensors[name]).abs().max()
-        difference = (tensor - results[1].policy.tensors[name]).abs().mean()
-        assert float(difference) < 0.05 * float(moved) + 1e-7, name
+    # Adam's first moment after one step is the gradient: its step itself forgets the scale.
+    first, second = (
+        torch.cat([result.optimizer[f"{n}.exp_avg"].flatten() for n in sorted(policy.tensors)])
+        for result in results
+    )
+    assert float((first - second).norm()) < 1e-3 * float(second.norm())
+    assert float(second.norm()) > 0.0
