@@ -4,12 +4,20 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 logger = logging.getLogger("pxpo_core")
 
 INTERRUPTED = 130
+PROCESS_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where launchers say how many processes they have started."""
+
+ONE_PROCESS = (
+    "accelerate launch was asked for several processes and has started one: with --cpu it needs "
+    "mpirun. Without --cpu and with --multi_gpu it starts them all, on a machine without GPUs too: "
+    "accelerate launch --multi_gpu --num_processes 2 -m pxpo_core train CONFIG"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +62,10 @@ def _train(path: Path) -> int:
     transformers.utils.logging.disable_progress_bar()
     workers: Workers = SingleProcess()
     device = None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_as_one(os.environ):
+        logger.error(ONE_PROCESS)
+        return 2
+    if any(int(os.environ.get(name, "1")) > 1 for name in PROCESS_COUNTS):
         from .backends.accelerate_workers import AccelerateWorkers
 
         shared = AccelerateWorkers()
@@ -72,6 +83,13 @@ def _train(path: Path) -> int:
         logger.error("%s", error)
         return 1
     return 0
+
+
+def launched_as_one(environment: Mapping[str, str]) -> bool:
+    """Whether Accelerate prepared several processes (it names a master) but started one."""
+    cpu = environment.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    started = any(name in environment for name in PROCESS_COUNTS)
+    return cpu and "MASTER_ADDR" in environment and not started
 
 
 if __name__ == "__main__":

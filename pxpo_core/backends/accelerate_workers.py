@@ -3,6 +3,7 @@
 import accelerate
 import torch
 import torch.distributed
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 
@@ -10,7 +11,9 @@ class AccelerateWorkers:
     """Every process makes one; sums go through Accelerate's own process group."""
 
     def __init__(self) -> None:
-        self._state = accelerate.PartialState()
+        # Left to itself, Accelerate makes no process group on a machine without a GPU.
+        wants_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+        self._state = accelerate.PartialState(cpu=wants_cpu or not torch.cuda.is_available())
         self.messages = 0
         self.bytes = 0
 
@@ -29,6 +32,8 @@ class AccelerateWorkers:
 
     def sum(self, values: Tensor) -> Tensor:
         """bytes and messages count what was summed, for measurements."""
+        if self.count == 1:
+            return values
         total = values.detach().to(self.device, copy=True)
         self.messages += 1
         self.bytes += total.numel() * total.element_size()
