@@ -79,10 +79,20 @@ def seconds_of(
     return sampled * steps * call + plan.budget * trained * gradient
 
 
-def missing(wanted: Sequence[Cell], done: Iterable[Mapping[str, Any]], held_out: int) -> list[Cell]:
-    """The wanted cells without a record that looked at as many held-out pictures."""
-    have = {(key_of(r), r["protocol"]["held_out"]) for r in done}
-    return [cell for cell in wanted if (cell, held_out) not in have]
+def missing(
+    wanted: Sequence[Cell], done: Iterable[Mapping[str, Any]], plan: Protocol
+) -> list[Cell]:
+    """The wanted cells that no record answers.
+
+    A record answers if it looked at as many pictures, and went as far or was over earlier.
+    """
+    have = {
+        key_of(r)
+        for r in done
+        if r["protocol"]["held_out"] >= plan.held_out
+        and (r["stopped"] != "budget" or r["protocol"]["budget"] >= plan.budget)
+    }
+    return [cell for cell in wanted if cell not in have]
 
 
 def key_of(record: Mapping[str, Any]) -> Cell:

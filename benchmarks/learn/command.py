@@ -107,7 +107,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
             budget = options.budget or (128 if is_tuning else 512)
             plan = cells.protocol(task, is_tuning, budget, options.held_out)
             ask = [cell for cell, kind in wanted if kind == is_tuning]
-            jobs += [Job(cell, plan, raw) for cell in cells.missing(ask, done, options.held_out)]
+            jobs += [Job(cell, plan, raw) for cell in cells.missing(ask, done, plan)]
     return jobs
 
 
@@ -155,7 +155,7 @@ def _worker(queue: Any, end: float, threads: int, fast: bool, number: int) -> No
         except Empty:
             return
         # Another process may have finished it since the plan was made.
-        if cells.missing([job.cell], records.read(job.raw), job.plan.held_out):
+        if cells.missing([job.cell], records.read(job.raw), job.plan):
             record = bench.run(job.cell, job.plan)
             records.append(job.raw, {**record, "precision": "bfloat16" if fast else "float32"})
 

@@ -15,8 +15,7 @@ Records = Sequence[Mapping[str, Any]]
 def summarize(records: Records) -> dict[str, Any]:
     """{task: {method: {...}}} of the final seeds, with each method's tuning and the ratios.
 
-    records: of all tasks; where a cell was run with several numbers of held-out pictures, the
-    largest counts.
+    records: of all tasks; where a cell was run several times, the most thorough record counts.
     """
     settings = chosen_settings(records)
     result: dict[str, Any] = {}
@@ -27,7 +26,7 @@ def summarize(records: Records) -> dict[str, Any]:
         for method in methods:
             own = [r for r in here if r["method"] == method]
             rate, batch = settings.get((task, method), (None, None))
-            finals = _finals(own)
+            finals = _finals(own, (rate, batch))
             entry = _finals_summary(task, finals) if finals else {}
             table[method] = {
                 **entry,
@@ -37,21 +36,27 @@ def summarize(records: Records) -> dict[str, Any]:
     return result
 
 
-def _finals(own: Records) -> list[Mapping[str, Any]]:
-    """One record per final seed, of the setting with the most seeds, seeds rising."""
-    best: dict[tuple[float, int], dict[int, Mapping[str, Any]]] = {}
+def _finals(own: Records, chosen: tuple[float | None, int | None]) -> list[Mapping[str, Any]]:
+    """One record per final seed, seeds rising; of the chosen setting, else of the most tried one.
+
+    Of a seed's several records the one with the most held-out pictures counts, then the longest.
+    """
+    settings: dict[tuple[float | None, int | None], dict[int, Mapping[str, Any]]] = {}
     for record in own:
         cell = key_of(record)
         if cell.tuning:
             continue
-        seeds = best.setdefault((cell.rate, cell.batch), {})
-        held_out = record["protocol"]["held_out"]
-        if cell.seed not in seeds or held_out > seeds[cell.seed]["protocol"]["held_out"]:
+        seeds = settings.setdefault((cell.rate, cell.batch), {})
+        if cell.seed not in seeds or _weight(record) > _weight(seeds[cell.seed]):
             seeds[cell.seed] = record
-    if not best:
+    if not settings:
         return []
-    chosen = max(best.values(), key=len)
-    return [chosen[seed] for seed in sorted(chosen)]
+    found = settings.get(chosen) or max(settings.values(), key=len)
+    return [found[seed] for seed in sorted(found)]
+
+
+def _weight(record: Mapping[str, Any]) -> tuple[int, int]:
+    return record["protocol"]["held_out"], record["protocol"]["budget"]
 
 
 def _finals_summary(task: str, finals: Records) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,16 @@ def test_ratio_refuses_what_it_cannot_compare(a: list[float], b: list[float]) ->
 def test_finished_cells_are_not_run_again_except_with_more_pictures() -> None:
     cell = Cell("blue", "default", 1e-3, 16, 0)
     other = Cell("blue", "default", 3e-3, 16, 0)
-    assert missing([cell, other], [record()], held_out=64) == [other]
-    assert missing([cell], [record()], held_out=256) == [cell]
+    plan = Protocol(128, (64, 128), 64)
+    assert missing([cell, other], [record()], plan) == [other]
+    assert missing([cell], [record()], replace(plan, held_out=256)) == [cell]
+    assert missing([cell], [record()], replace(plan, held_out=32)) == []
+
+
+def test_an_unfinished_race_is_run_again_with_a_larger_budget_and_a_won_one_is_not() -> None:
+    cell, plan = Cell("blue", "default", 1e-3, 16, 0), Protocol(512, (64, 512), 64)
+    assert missing([cell], [record()], plan) == [cell]
+    assert missing([cell], [record(stopped="confirmed")], plan) == []
 
 
 def test_every_evaluation_lies_within_the_budget_and_the_last_is_at_it() -> None:
@@ -201,6 +210,15 @@ def test_a_cell_run_with_more_held_out_pictures_replaces_the_quick_one() -> None
         entry = summarize(order)["blue"]["default"]
         assert entry["held_out"] == [256]
         assert entry["gain"] == [0.1]
+
+
+def test_the_tuned_setting_counts_even_with_fewer_seeds() -> None:
+    tuned = record(rate=3e-3, seed=1000, curve=[evaluation(64, 0.3)])
+    others = [record(rate=1e-3, seed=seed, curve=[evaluation(64, 0.1)]) for seed in (0, 1)]
+    own = record(rate=3e-3, seed=0, curve=[evaluation(64, 0.2)])
+    entry = summarize([tuned, *others, own])["blue"]["default"]
+    assert (entry["learning_rate"], entry["seeds"]) == (3e-3, [0])
+    assert summarize([tuned, *others])["blue"]["default"]["learning_rate"] == 1e-3
 
 
 def test_plot_has_a_line_per_seed_and_a_mean() -> None:
