@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .credit import Advantage
+from .credit import Advantage, blur
 from .denoiser import Denoiser, Session
 from .objective import (
     anchor_loss,
@@ -68,9 +68,10 @@ def accumulate_gradient(
         kl = 0.0
         for t in steps:
             step, weight = all_steps[t], weights[t]
+            credit = _credit_at(step, advantage, config.credit_growth)
             for chunk in chunks(trajectory.batch, config.micro_batch):
                 key = (t, chunk.start)
-                worth = advantage[chunk]
+                worth = credit[chunk]
                 if not references and not worth.any():
                     tick()
                     continue
@@ -95,6 +96,19 @@ def accumulate_gradient(
         return kl
 
     return experience.session(train)
+
+
+def _credit_at(step: Step, advantage: Tensor, growth: float) -> Tensor:
+    """Advantages spread over growth * sigma_t / a_t latent pixels, at the strength they had.
+
+    At high noise a latent pixel decides little of its own picture, but much of its surroundings.
+    """
+    if growth == 0.0:
+        return advantage
+    radius = growth * step.sigma_t / step.a_t if step.a_t > 0.0 else math.inf
+    spread = blur(advantage, radius)
+    before, after = advantage.square().mean().sqrt(), spread.square().mean().sqrt()
+    return spread * (before / after) if float(after) > 0.0 else spread
 
 
 def _weights(trajectory: Trajectory, config: UpdateConfig) -> dict[int, float]:

@@ -16,7 +16,8 @@ class UpdateConfig:
     train_steps: K, how many of the T stochastic steps are trained. steps_per_rollout: optimizer
     steps; more than 1 needs the ratio form from the second step on. anchor: weight of the KL to
     the base model, anchor_region: on all pixels or only those without feedback nearby.
-    credit_radius: see `credit`; an infinite one also pools the ratio, as in DDPO.
+    credit_radius: see `credit`; an infinite one also pools the ratio, as in DDPO. credit_growth:
+    further radius per unit of noise, in latent pixels; each step has sigma_t / a_t units.
     """
 
     learning_rate: float = 1e-3
@@ -24,6 +25,7 @@ class UpdateConfig:
     steps_per_rollout: int = 1
     step_weighting: StepWeighting = "uniform"
     credit_radius: float = 0.0
+    credit_growth: float = 0.0
     anchor: float = 0.0
     anchor_region: AnchorRegion = "everywhere"
     micro_batch: int = 8
@@ -41,6 +43,8 @@ class UpdateConfig:
             raise ValueError(f"anchor must be 0 or more, got {self.anchor}.")
         if math.isnan(self.credit_radius) or self.credit_radius < 0.0:
             raise ValueError(f"credit_radius must be 0 or more, got {self.credit_radius}.")
+        if not (math.isfinite(self.credit_growth) and self.credit_growth >= 0.0):
+            raise ValueError(f"credit_growth must be 0 or more, got {self.credit_growth}.")
         if self.anchor_region not in ("everywhere", "unmarked"):
             raise ValueError(
                 f"anchor_region is everywhere or unmarked, got {self.anchor_region!r}."

@@ -30,6 +30,7 @@ class Method:
     name: str
     says: str
     credit_radius: float = 0.0
+    credit_growth: float = 0.0
     step_weighting: StepWeighting = "uniform"
     train_steps: int = 4
     steps_per_rollout: int = 1
@@ -48,6 +49,7 @@ class Method:
             steps_per_rollout=self.steps_per_rollout,
             step_weighting=self.step_weighting,
             credit_radius=self.credit_radius,
+            credit_growth=self.credit_growth,
             anchor=self.anchor,
             anchor_region=self.anchor_region,
             micro_batch=micro_batch,
@@ -95,6 +97,12 @@ METHODS = {
         ),
         replace(
             _DEFAULT, name="radius_4", says="default with a credit radius of 4", credit_radius=4.0
+        ),
+        replace(
+            _DEFAULT,
+            name="radius_grows",
+            says="default with a credit radius of 0.25 sigma latent pixels at each step",
+            credit_growth=0.25,
         ),
         replace(_DEFAULT, name="steps_1", says="default, 1 of 16 steps trained", train_steps=1),
         replace(_DEFAULT, name="steps_8", says="default, 8 of 16 steps trained", train_steps=8),

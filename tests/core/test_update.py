@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pxpo_core import update
-from pxpo_core.credit import Advantage, advantage_map
+from pxpo_core.credit import Advantage, advantage_map, blur
 from pxpo_core.lora import LoRAConfig, LoRALayers, Policy
 from pxpo_core.objective import matching_loss, step_weights
 from pxpo_core.optimizer import optimizer_state
@@ -268,6 +268,29 @@ def test_training_some_steps_is_unbiased_over_the_choice():
 
 
 @pytest.mark.usefixtures("frozen")
+def test_credit_that_grows_with_the_noise_is_each_steps_own_blur():
+    """One trained step at a time: the gradient is that of the map blurred for this step."""
+    growth = 0.4
+    config = replace(ALL_STEPS, train_steps=1)
+    for seed in range(4):
+        case = Case()
+        grown = update_policy(
+            [case.experience()], case.layers, {}, replace(config, credit_growth=growth), seed
+        )
+        gradient = flat(case.layers)
+        step = case.trajectory.steps[grown.trained_steps[0]]
+        values = case.advantage.values
+        spread = blur(values, growth * step.sigma_t / step.a_t)
+        spread = spread * (values.square().mean() / spread.square().mean()).sqrt()
+        other = Case()
+        advantage = replace(other.advantage, values=spread)
+        update_policy([other.experience(advantage=advantage)], other.layers, {}, config, seed)
+        torch.testing.assert_close(gradient, flat(other.layers), rtol=1e-5, atol=1e-9)
+        update_policy([other.experience()], other.layers, {}, config, seed)
+        assert not torch.allclose(gradient, flat(other.layers), rtol=1e-2)
+
+
+@pytest.mark.usefixtures("frozen")
 def test_an_infinite_credit_radius_is_ddpo():
     """grad of -mean over images of (R - mean R) / std R times the picture's mean log-prob."""
     case = Case()
@@ -427,6 +450,7 @@ def test_a_gradient_that_is_not_a_number_changes_nothing(bad):
     [("learning_rate", 0.0), ("learning_rate", math.nan), ("learning_rate", math.inf),
      ("max_grad_norm", -1.0), ("train_steps", 0), ("steps_per_rollout", 0), ("micro_batch", 0),
      ("anchor", -0.1), ("anchor", math.inf), ("credit_radius", -1.0), ("credit_radius", math.nan),
+     ("credit_growth", -1.0), ("credit_growth", math.inf),
      ("step_weighting", "none")],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(field, value):
