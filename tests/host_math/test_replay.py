@@ -1,115 +1,107 @@
-"""Sampling and replay with gradients through the real host, for every family."""
+"""Sampling, replay with gradients, training and saving through the real host, for every family."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import family_checks as checks
 import pytest
 import torch
+from small_models import Family
 
-from pxpo_core.credit import advantage_map
-from pxpo_core.lora import LoRAConfig, LoRALayers, Policy, new_policy
-from pxpo_core.objective import stored_noise_loss
-from pxpo_core.update import UpdateConfig
-
-FAMILIES = ["sd15_eps", "sdxl_eps", "v_prediction", "edm", "unet_flow", "sd3", "flux"]
+FAMILIES = ["sd15", "sd2v", "sdxl", "edm", "unet_flow", "sd3", "flux", "chroma", "lumina2",
+            "z_image", "qwen_image", "cosmos_predict2", "krea2", "ernie_image"]  # fmt: skip
+IN_PLACE = ("flux", "flux2", "chroma")
 every_family = pytest.mark.parametrize("family", FAMILIES, indirect=True)
 
 
-def policy_of(family: Any, scale: float = 0.05) -> Policy:
-    """A LoRA that has learned something, on all layers it can have."""
-    config = LoRAConfig(r=2, lora_alpha=2.0, target_modules="all layers")
-    policy = new_policy(family.model.model.diffusion_model, config)
-    generator = torch.Generator().manual_seed(1)
-    tensors = {
-        name: scale * torch.randn(tensor.shape, generator=generator)
-        for name, tensor in policy.tensors.items()
-    }
-    return replace(policy, tensors=tensors)
-
-
-def rollout_of(family: Any, policy: Policy) -> Any:
-    from pxpo_core.backends.comfy.policy_model import RunIdentity
-    from pxpo_core.backends.comfy.rollout import Rollout
-    from pxpo_core.backends.comfy.session import sample
-
-    job = family.job()
-    _, trajectory = sample(job, LoRALayers(policy), 1.0, family.noise()[1:])
-    return Rollout(trajectory, job, policy, RunIdentity("tiny", None, 0), "base")
-
-
 @every_family
-def test_the_first_ratio_is_exactly_one(family: Any) -> None:
+def test_the_first_ratio_is_exactly_one(family: Family) -> None:
     """Replayed with gradients, every mean has the bits it was sampled with."""
-    from pxpo_core.backends.comfy.session import ReplaySession
-
-    policy = policy_of(family)
-    trajectory, job = (rollout := rollout_of(family, policy)).trajectory, rollout.job
-    with torch.inference_mode(False):
-        layers = LoRALayers(policy)
-
-        def work(denoise: Any) -> None:
-            for t in trajectory.trainable:
-                step, x = trajectory.steps[t], trajectory.states[t].clone()
-                denoised = denoise(x, step.sigma_t, range(len(x)))
-                assert denoised.requires_grad
-                again = step.mean(x, denoised.detach()) + step.std * trajectory.noises[t]
-                assert torch.equal(again, trajectory.states[t + 1]), f"step {t}"
-
-        ReplaySession(job, layers)(work)
+    assert checks.largest_log_ratio(family, checks.learned_policy(family), family.batch) == 0.0
 
 
-@every_family
-def test_gradients_equal_finite_differences(family: Any) -> None:
-    """Also where the host's blocks work in place: the slope along the gradient is its norm."""
-    from pxpo_core.backends.comfy.session import ReplaySession
+@pytest.mark.parametrize("family", ["sdxl", "flux", "qwen_image"], indirect=True)
+def test_another_micro_batch_moves_the_ratio_by_rounding_only(family: Family) -> None:
+    policy = checks.learned_policy(family)
+    for micro_batch in (1, 2):
+        assert checks.largest_log_ratio(family, policy, micro_batch) < 5e-4
 
-    policy = policy_of(family)
-    rollout = rollout_of(family, policy)
-    trajectory = rollout.trajectory
-    t = trajectory.trainable[2]
-    step = trajectory.steps[t]
-    with torch.inference_mode(False), torch.enable_grad():
-        layers = LoRALayers(policy)
-        worth = torch.randn((3, 8, 8), generator=torch.Generator().manual_seed(2))
-        x, z = trajectory.states[t].clone(), trajectory.noises[t].clone()
 
-        def loss(denoise: Any) -> torch.Tensor:
-            denoised = denoise(x, step.sigma_t, range(3))
-            return stored_noise_loss(denoised.double(), z.double(), worth.double(), step)
+@pytest.mark.parametrize("precise", FAMILIES, indirect=True)
+def test_the_update_direction_equals_finite_differences(precise: Family) -> None:
+    """In float64, along the gradient and across it; also where the blocks work in place."""
+    assert checks.gradient_error(precise, directions=1) < 1e-3
 
-        def backward(denoise: Any) -> None:
-            loss(denoise).backward()
 
-        ReplaySession(rollout.job, layers)(backward)
-        gradients = {n: p.grad.clone() for n, p in layers.parameters.items()}
-        norm = float(torch.cat([g.flatten() for g in gradients.values()]).norm())
-        assert norm > 0.0
-        values = []
-        h = 0.02 * float(
-            torch.cat([p.flatten() for p in layers.parameters.values()]).detach().norm()
-        )
-        for sign in (1.0, -1.0):
-            moved = LoRALayers(policy)
-            for name, parameter in moved.parameters.items():
-                parameter.data += sign * h / norm * gradients[name]
-            values.append(ReplaySession(rollout.job, moved)(lambda d: float(loss(d).detach())))
-    assert (values[0] - values[1]) / (2 * h) == pytest.approx(norm, rel=0.02)
+@pytest.mark.parametrize("precise", ["flux"], indirect=True)
+def test_the_check_is_red_when_work_in_place_is_not_seen(
+    precise: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch refuses a second such graph; the first one's gradient was wrong without a word."""
+    from pxpo_core.backends.comfy.in_place import SavedTensors
+
+    monkeypatch.setattr(SavedTensors, "overwritten", False)
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        checks.gradient_error(precise, directions=1)
 
 
 @every_family
-def test_a_round_trains_and_leaves_no_trace(family: Any) -> None:
-    from pxpo_core.backends.comfy.train import train_round
+def test_models_that_work_in_place_are_known(family: Family) -> None:
+    assert checks.works_in_place(family) == (family.name in IN_PLACE)
 
-    before = family.ours(1.0)
-    policy = policy_of(family)
-    rollout = rollout_of(family, policy)
-    reward = torch.randn((3, 64, 64), generator=torch.Generator().manual_seed(3))
-    config = UpdateConfig(learning_rate=1e-3, train_steps=2, micro_batch=2, anchor=0.1)
-    result = train_round([rollout], [advantage_map(reward, (8, 8))], policy, {}, config, seed=1)
+
+@every_family
+def test_a_round_trains_and_leaves_no_trace(family: Family) -> None:
+    policy = checks.learned_policy(family)
+    with checks.untouched(family):
+        result = checks.train_once(family, policy)
     moved = [(result.policy.tensors[n] - t).abs().max() for n, t in policy.tensors.items()]
     assert max(moved) > 1e-4
-    assert torch.equal(family.ours(1.0), before)
-    network = family.model.model.diffusion_model
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+@every_family
+def test_the_hosts_loader_applies_a_saved_lora_in_full(family: Family, tmp_path: Path) -> None:
+    assert checks.file_difference(family, checks.learned_policy(family), tmp_path) < 1e-3
+
+
+@every_family
+def test_every_choice_of_layers_finds_some(family: Family) -> None:
+    found = [
+        len(checks.learned_policy(family, target=target).layers)
+        for target in ("attention", "attention and feed-forward", "all layers")
+    ]
+    assert 0 < found[0] <= found[1] <= found[2]
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux", "lumina2"], indirect=True)
+@pytest.mark.parametrize("prompts", [2, 3])
+def test_a_part_of_the_batch_keeps_its_own_prompts(family: Family, prompts: int) -> None:
+    """The host deals prompts out in turn; each sample replays with the one it was sampled with."""
+    other = [text + 0.5 * number for number in range(prompts) for text in (family.positive[0][0],)]
+    positive = [[torch.cat(other), dict(family.positive[0][1])]]
+    several = replace(family, positive=positive, batch=4)
+    assert checks.difference(several.ours(0.0)[1:2], replace(family, batch=4).ours(0.0)[1:2]) > 0.01
+    policy = checks.learned_policy(several)
+    assert checks.largest_log_ratio(several, policy, 3) < 5e-4
+
+
+@pytest.mark.parametrize("parametrisation", ["IMG_TO_IMG", "IMG_TO_IMG_FLOW", "V_PREDICTION_DDPM"])
+@pytest.mark.parametrize("family", ["sd3"], indirect=True)
+def test_other_parametrisations_are_refused_by_name(family: Family, parametrisation: str) -> None:
+    import comfy.model_sampling as host
+
+    from pxpo_core.backends.comfy.host_model import noise_family
+
+    if not hasattr(host, parametrisation):
+        pytest.skip(f"this ComfyUI has no {parametrisation}")
+
+    class ModelSampling(host.ModelSamplingDiscreteFlow, vars(host)[parametrisation]):  # type: ignore[misc]
+        pass
+
+    model: Any = family.model.clone()
+    model.add_object_patch("model_sampling", ModelSampling())
+    with pytest.raises(ValueError, match=rf"cannot train.*\(its sampling is {parametrisation}\)"):
+        noise_family(model)
