@@ -28,6 +28,7 @@ ADD = """([name, width]) => {
     widget.callback?.(name);
     return node.id;
 }"""
+SCROLLED = "document.querySelector('.pxpo-run-list').scrollLeft"
 VALUES = "id => app.graph.getNodeById(id).serialize().widgets_values"
 OpenPage = Callable[..., PaintPage]
 
@@ -141,7 +142,7 @@ def test_choose_go_back_copy_and_delete(
     page.page.get_by_role("button", name="Delete run", exact=True).click()
     history.says("Run hair was deleted: its 2 rounds are in output/pxpo/.trash/hair-")
     assert not (root / "hair").exists()
-    assert page.page.locator(".pxpo-run-rows").is_hidden()
+    page.page.locator(".pxpo-run-rows").wait_for(state="hidden")
     assert page.page.evaluate(VALUES, history.node) == values, "it is not a widget value"
     assert page.page.evaluate("app.graph.nodes.length") == 1, "no key reached the graph"
 
@@ -226,11 +227,12 @@ def test_sixty_rounds_and_hostile_values(open_page: OpenPage, root: Path, vue: b
     assert box["x"] + box["width"] <= strip["x"] + strip["width"] + 1, "the newest is in sight"
     assert strip["width"] < 400, "a long run does not make the node wide"
     assert page.page.locator(".pxpo-run-round[tabindex='0']").count() == 1
+    history.round("Round 61").focus()
     page.page.locator(".pxpo-run-list").first.hover()
+    before = page.page.evaluate(SCROLLED)
     page.page.mouse.wheel(0, -500)
-    page.page.wait_for_timeout(200)
-    scrolled = page.page.evaluate("document.querySelector('.pxpo-run-list').scrollLeft")
-    assert 0 < scrolled < 61 * 64 - 300 - 200
+    page.page.wait_for_timeout(300)
+    assert page.page.evaluate(SCROLLED) == pytest.approx(before - 500, abs=2)
     assert page.page.evaluate("window.hacked") is None
     screenshot(page, f"history_long_{vue}")
     nameless = page.page.evaluate(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from pxpo_core.lora import LoRAConfig, Policy
 from pxpo_core.run import RoundRecord, RunStore
 

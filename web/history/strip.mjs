@@ -54,7 +54,8 @@ export class Strip {
     const items = rounds.map((entry, i) => this.#item(overview.run, entry, heights[i], top));
     const list = el(
       "div",
-      { class: "pxpo-run-list", role: "group", "aria-label": title || `Rounds of ${overview.run}` },
+      { class: "pxpo-run-list", role: "group", "aria-label": title || `Rounds of ${overview.run}`,
+        "data-capture-wheel": "true" }, // asks Vue nodes to leave the wheel here
       ...items.map(({ button }) => button),
     );
     // Most wheels turn one way only; past either end the wheel is the graph's again.
