@@ -15,6 +15,7 @@ from ..pxpo_core.painting import (
     ShownPicture,
     encode_map,
     painted_feedback,
+    prune,
     read_marks,
 )
 from .paint_wait import ask
@@ -180,7 +181,10 @@ def _shown(
                 mark=None if mark is None else mark.thumb,
             )
         )
+    known = folder.batches(node)[:1]
     entry = folder.show(node, pictures)
+    if known != [entry]:
+        prune(folder)
     return {**entry, "node": node, "kept": feedback.kept, "missing": feedback.missing}
 
 

@@ -3,6 +3,7 @@
 from .batch import PaintFolder, ShownPicture
 from .binding import bind
 from .marks import Mark, Marks, MarksInvalid, read_marks
+from .pruning import prune
 from .reward import Feedback, painted_feedback
 from .signed_png import MapInvalid, decode_map, encode_map
 from .waiting import Answer, wait_for_answer
@@ -20,6 +21,7 @@ __all__ = [
     "decode_map",
     "encode_map",
     "painted_feedback",
+    "prune",
     "read_marks",
     "wait_for_answer",
 ]

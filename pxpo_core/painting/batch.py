@@ -1,12 +1,13 @@
 """The files of the paint widget, all below one folder of the host's input directory.
 
-maps/<hash>.png     signed maps, uploaded by the widget
+maps/<hash>.png     signed maps, uploaded by the widget (see pruning)
 thumbs/<hash>.png   small copies that bind marks to pictures
 answers/<token>.json what a person said to a run that waits, uploaded by the widget
 <node>/batch.json   the last batches a node showed, newest first
 <node>/<hash>.jpg   their pictures
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -57,7 +58,13 @@ class PaintFolder:
     def load_map(self, name: str, width: int, height: int) -> Tensor | None:
         """A signed map [height, width], or None when the file is not there."""
         path = self._file("maps", name, ".png")
-        return decode_map(path, width, height) if path.is_file() else None
+        if not path.is_file():
+            return None
+        values = decode_map(path, width, height)
+        # Its time says when it was last used, and that keeps it (see pruning).
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return values
 
     def has_map(self, name: str) -> bool:
         return self._file("maps", name, ".png").is_file()
@@ -124,6 +131,18 @@ class PaintFolder:
         _write(self._folder(node) / "batch.json", json.dumps(content).encode())
         self._forget(node, kept[BATCHES_KEPT:], kept[:BATCHES_KEPT])
         return entry
+
+    def forget_node(self, node: str) -> int:
+        """Remove a node's list and the pictures in it; returns how many files."""
+        names = _pictures(self.batches(node))
+        paths = [self._file(node, name, ".jpg") for name in names]
+        paths.append(self._folder(node) / "batch.json")
+        there = [path for path in paths if path.exists()]
+        for path in there:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else lies there
+            self._folder(node).rmdir()
+        return len(there)
 
     def _forget(self, node: str, old: Sequence[Any], kept: Sequence[Any]) -> None:
         """Remove pictures that only forgotten batches list; nothing else is ever deleted."""

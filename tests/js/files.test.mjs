@@ -24,6 +24,14 @@ test("map files keep every value; byte 0, which nobody writes, is full dislike",
   assert.equal((await decodeMap(await encodeGrey(1, 1, Uint8Array.of(0)))).values[0], -127);
 });
 
+test("a map file says whose it is, right behind its header", async () => {
+  const owner = `${"ab".repeat(16)} ${"12".repeat(16)}`;
+  const file = Buffer.from(await encodeMap(3, 1, Int8Array.of(-127, 0, 127), owner));
+  assert.equal(file.readUInt32BE(33), 5 + owner.length);
+  assert.equal(file.toString("latin1", 37, 46 + owner.length), `tEXtpxpo\0${owner}`);
+  assert.deepEqual([...(await decodeMap(file)).values], [-127, 0, 127]);
+});
+
 test("PNG files have a valid structure", async () => {
   const file = Buffer.from(await encodeGrey(3, 2, Uint8Array.of(1, 2, 3, 4, 5, 6)));
   assert.equal(file.toString("latin1", 12, 16), "IHDR");

@@ -13,19 +13,20 @@ export class Encoder {
 
   /**
    * @param {Int8Array} values width * height, rows from the top; must not change until done
+   * @param {string} owner as encodeMap takes it
    * @returns {Promise<Uint8Array>} a PNG file
    */
-  async encode(width, height, values) {
+  async encode(width, height, values, owner) {
     const worker = this.#ready();
-    if (!worker) return encodeMap(width, height, values);
+    if (!worker) return encodeMap(width, height, values, owner);
     const id = ++this.count;
     return new Promise((resolve, reject) => {
       this.jobs.set(id, { resolve, reject });
       // Not transferred: when the worker cannot be loaded, the values are still needed here.
-      worker.postMessage({ id, width, height, values });
+      worker.postMessage({ id, width, height, values, owner });
     }).catch((error) => {
       if (this.start) throw error;
-      return encodeMap(width, height, values);
+      return encodeMap(width, height, values, owner);
     });
   }
 

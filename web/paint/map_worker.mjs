@@ -2,9 +2,9 @@
 
 import { encodeMap } from "./png.mjs";
 
-self.addEventListener("message", async ({ data: { id, width, height, values } }) => {
+self.addEventListener("message", async ({ data: { id, width, height, values, owner } }) => {
   try {
-    const file = await encodeMap(width, height, values);
+    const file = await encodeMap(width, height, values, owner);
     self.postMessage({ id, file }, [file.buffer]);
   } catch (error) {
     self.postMessage({ id, error: String(error) });

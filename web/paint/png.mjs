@@ -17,9 +17,10 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
 /**
  * Large pictures are filtered in several tasks, so that painting goes on meanwhile.
  * @param {Uint8Array} bytes width * height, rows from the top; must not change until done
+ * @param {string} [note] ASCII text kept in the file under the key "pxpo"
  * @returns {Promise<Uint8Array>}
  */
-export async function encodeGrey(width, height, bytes) {
+export async function encodeGrey(width, height, bytes, note = "") {
   const rows = new Uint8Array(height * (width + 1));
   const rowsAtOnce = Math.ceil(PIXELS_AT_ONCE / width);
   for (let y = 0; y < height; y++) {
@@ -40,14 +41,20 @@ export async function encodeGrey(width, height, bytes) {
   return concat([
     Uint8Array.from(SIGNATURE),
     chunk("IHDR", header),
+    ...(note ? [chunk("tEXt", ascii(`pxpo\0${note}`))] : []),
     chunk("IDAT", data),
     chunk("IEND", new Uint8Array(0)),
   ]);
 }
 
-/** A signed map as a file. @param {Int8Array} values @returns {Promise<Uint8Array>} */
-export function encodeMap(width, height, values) {
-  return encodeGrey(width, height, Uint8Array.from(values, (value) => value + MAP_ZERO));
+/**
+ * A signed map as a file.
+ * @param {Int8Array} values
+ * @param {string} [owner] the node and the picture that it belongs to, with a space between
+ * @returns {Promise<Uint8Array>}
+ */
+export function encodeMap(width, height, values, owner) {
+  return encodeGrey(width, height, Uint8Array.from(values, (value) => value + MAP_ZERO), owner);
 }
 
 /** @returns {Promise<{width: number, height: number, values: Int8Array}>} */
@@ -111,10 +118,14 @@ function chunk(kind, data) {
   const whole = new Uint8Array(12 + data.length);
   const view = new DataView(whole.buffer);
   view.setUint32(0, data.length);
-  for (let i = 0; i < 4; i++) whole[4 + i] = kind.charCodeAt(i);
+  whole.set(ascii(kind), 4);
   whole.set(data, 8);
   view.setUint32(8 + data.length, crc(whole.subarray(4, 8 + data.length)));
   return whole;
+}
+
+function ascii(text) {
+  return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 }
 
 function crc(bytes) {

@@ -18,7 +18,6 @@ export class PaintStorage extends EventTarget {
     super();
     this.api = api;
     this.encoder = new Encoder();
-    this.stored = new Set();
     this.waiting = new Map(); // name -> the map's parts, until the server has it
     this.working = null;
     this.failed = false;
@@ -52,14 +51,17 @@ export class PaintStorage extends EventTarget {
     const response = await this.#view("maps", `${name}.png`);
     if (!response) return null;
     const { width, height, values } = await decodeMap(new Uint8Array(await response.arrayBuffer()));
-    this.stored.add(name);
     return new SignedMap(width, height, values);
   }
 
-  /** Save a copy of a map soon; `flush` tells when. @param {SignedMap} map */
-  save(name, { width, height, data }) {
-    if (this.stored.has(name) || this.waiting.has(name)) return;
-    this.waiting.set(name, { width, height, values: data.slice() });
+  /**
+   * Save a copy of a map soon; `flush` tells when.
+   * @param {SignedMap} map
+   * @param {string} owner the node and the picture's thumb: what lets the server tidy up
+   */
+  save(name, { width, height, data }, owner) {
+    if (this.waiting.has(name)) return;
+    this.waiting.set(name, { width, height, values: data.slice(), owner });
     this.#changed();
     this.#work().catch(() => {}); // reported by "state", retried, and thrown by flush
   }
@@ -82,11 +84,10 @@ export class PaintStorage extends EventTarget {
     await new Promise((resume) => setTimeout(resume)); // the stroke's own frame comes first
     try {
       while (this.isSaving) {
-        const [name, { width, height, values }] = this.waiting.entries().next().value;
-        const png = await this.encoder.encode(width, height, values);
+        const [name, { width, height, values, owner }] = this.waiting.entries().next().value;
+        const png = await this.encoder.encode(width, height, values, owner);
         await this.#upload("maps", new File([png], `${name}.png`, { type: "image/png" }));
         this.waiting.delete(name);
-        this.stored.add(name);
       }
       this.failed = false;
     } catch (error) {

@@ -30,7 +30,7 @@ export class Waiting extends EventTarget {
     if (isNew) this.answered = false;
     Object.assign(this, { token, prompt, until: now + seconds * 1000 });
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.end(token), SILENCE_MS);
+    this.timer = setTimeout(() => this.#forget(), SILENCE_MS);
     this.#changed();
     return isNew;
   }
@@ -39,10 +39,8 @@ export class Waiting extends EventTarget {
   end(token) {
     this.over.add(token);
     if (token !== this.token) return false;
-    clearTimeout(this.timer);
     const surprising = this.isOpen;
-    this.token = null;
-    this.#changed();
+    this.#forget();
     return surprising;
   }
 
@@ -63,6 +61,12 @@ export class Waiting extends EventTarget {
 
   dispose() {
     clearTimeout(this.timer);
+  }
+
+  #forget() {
+    clearTimeout(this.timer);
+    this.token = null;
+    this.#changed();
   }
 
   #changed() {

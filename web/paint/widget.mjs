@@ -298,7 +298,7 @@ export class PaintWidget {
       thumb: page.thumb, map, width: page.width, height: page.height, reviewed: page.reviewed,
       batch: this.value.batch,
     });
-    if (map) this.storage.save(map, page.map);
+    if (map) this.storage.save(map, page.map, `${this.value.node} ${page.thumb}`);
     this.note = "";
     this.host.changed(this.node);
   }
