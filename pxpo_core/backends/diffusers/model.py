@@ -80,9 +80,7 @@ class PipelineModel:
         """Pictures of latents [B, C, h, w]: [B, H, W, 3] in 0..1, float32, on the CPU."""
         vae = self.pipeline.vae
         pictures = []
-        for latent in torch.split(
-            latents, 1
-        ):  # a VAE takes more memory than the UNet
+        for latent in torch.split(latents, 1):  # a VAE takes more memory than the UNet
             scaled = latent.to(self.device, vae.dtype) / vae.config["scaling_factor"]
             pictures.append(vae.decode(scaled, return_dict=False)[0].float().cpu())
         return (torch.cat(pictures) / 2.0 + 0.5).clamp(0.0, 1.0).permute(0, 2, 3, 1).contiguous()

@@ -56,7 +56,7 @@ class NamedNetwork:
             if not module._parameters:
                 continue
             ldm = names.ldm(name)
-            if ldm is None:
+            if ldm is None or name.endswith(".base_layer"):
                 raise PipelineError(
                     f"PXPO does not know this UNet's layer {name}. UNets of SD1.5, SD2 and SDXL "
                     "pipelines work; unload adapters (fuse_lora, unload_lora_weights) first."
