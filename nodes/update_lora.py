@@ -15,6 +15,7 @@ from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.round import RewardMemory, round_advantages
 from ..pxpo_core.run import RoundRecord, RunHead
 from ..pxpo_core.update import UpdateConfig
+from .page_tab import page_tab
 from .progress import Progress, say
 from .run_overview import publish_overview
 from .runs import run_store
@@ -51,7 +52,7 @@ class UpdateLoRA(io.ComfyNode):
                 io.LoraModel.Output(display_name="lora"),
                 io.LossMap.Output(display_name="loss_map"),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_input_list=True,
             is_output_node=True,
             not_idempotent=True,
@@ -95,13 +96,13 @@ class UpdateLoRA(io.ComfyNode):
         painted = reward[0].painted  # all alike, as checked
         if not any(r.marked for r in reward):
             why = "Nothing painted yet." if painted else "No pixel is marked."
-            return _nothing_learned(node_id, rollout[0], head, why)
+            return _nothing_learned(cls.hidden, rollout[0], head, why)
         size = tuple(rollout[0].trajectory.x_0.shape[-2:])
         memory = RewardMemory.load(head.state, head.memory, painted)
         advantages, memory = round_advantages(reward, size, memory, radius)
         if all(advantage.is_zero for advantage in advantages):
             return _nothing_learned(
-                node_id,
+                cls.hidden,
                 rollout[0],
                 head,
                 "Every picture got the same reward everywhere: there is nothing to prefer.",
@@ -110,7 +111,7 @@ class UpdateLoRA(io.ComfyNode):
         found = warnings(signs, head.history, painted)
         stops = not painted and (auto_stop or [True])[0]
         if stops and should_stop(found, head.history):
-            return _nothing_learned(node_id, rollout[0], head, warning_text(found, True))
+            return _nothing_learned(cls.hidden, rollout[0], head, warning_text(found, True))
         start = time.monotonic()
         progress = Progress(node_id, "Training", 1)
         result = train_round(
@@ -159,7 +160,7 @@ class UpdateLoRA(io.ComfyNode):
             say(node_id, stopped_text(head, result.optimizer_steps, config.steps_per_rollout))
             raise effect.stopped
         return _outputs(
-            node_id,
+            cls.hidden,
             rollout[0],
             head,
             # The paint widget asks for the next pictures when its marks have been learned from.
@@ -178,21 +179,19 @@ class UpdateLoRA(io.ComfyNode):
         )
 
 
-def _nothing_learned(
-    node_id: str | None, rollout: Rollout, head: RunHead, why: str
-) -> io.NodeOutput:
+def _nothing_learned(hidden: Any, rollout: Rollout, head: RunHead, why: str) -> io.NodeOutput:
     text = f"{why} No round was made; run {head.name} stays at round {head.round}."
-    return _outputs(node_id, rollout, head, {"run": head.name, "round": head.round}, text)
+    return _outputs(hidden, rollout, head, {"run": head.name, "round": head.round}, text)
 
 
 def _outputs(
-    node_id: str | None,
+    hidden: Any,
     rollout: Rollout,
     head: RunHead,
     numbers: dict[str, Any],
     text: str,
 ) -> io.NodeOutput:
-    say(node_id, text)
+    say(hidden.unique_id, text)
     policy = head.policy or rollout.policy
     assert policy is not None  # checked before any work
     identity = RunIdentity(head.name, head.uuid, head.round)
@@ -201,5 +200,8 @@ def _outputs(
         model,
         policy.state_dict(),
         loss_map([entry["reward_mean"] for entry in head.history]),
-        ui={"text": [text], "pxpo_update": [{**numbers, "history": chart(head.history)}]},
+        ui={
+            "text": [text],
+            "pxpo_update": [{**numbers, "history": chart(head.history), "tab": page_tab(hidden)}],
+        },
     )

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { changePlan, changeWords, isMeasured, percent, pieces } from "../../web/chart/change.mjs";
+import { isForTab, tabName } from "../../web/chart/tab.mjs";
 import {
   fitted, readEffect, shareAfterKey, shareAt, shareText,
 } from "../../web/chart/split.mjs";
@@ -78,4 +79,15 @@ test("only two preview files make an effect, whatever a workflow holds", () => {
   }
   const other = { ...effect, before: { filename: "a.png", type: "output" } };
   assert.deepEqual(readEffect(other).before, file("a.png"));
+});
+
+test("a result is for the workflow whose prompt asked for it", () => {
+  const [one, other] = [{}, {}];
+  const name = tabName(one);
+  assert.equal(tabName(one), name);
+  assert.notEqual(tabName(other), name);
+  assert.ok(isForTab(name, one) && !isForTab(name, other));
+  assert.ok(isForTab(null, other) && isForTab("of a page before a reload", other));
+  assert.equal(tabName(null), "");
+  assert.ok(isForTab("", null));
 });

@@ -1,10 +1,12 @@
 /** What PXPO Update LoRA shows: a chart of the rounds, and what the newest one changed. */
 
 import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
 
 import { el, loadStyleSheet } from "../paint/dom.mjs";
 import { Chart } from "./drawing.mjs";
 import { Slider } from "./slider.mjs";
+import { isForTab, tabName } from "./tab.mjs";
 
 const NODE_CLASS = "PXPO_UpdateLoRA";
 const MARGIN = 24; // what the host leaves free around a widget
@@ -28,12 +30,12 @@ export const updateChart = {
     const height = () => chart.height + slider.height + MARGIN;
     const element = el("div", { class: "pxpo-report" }, chart.element, slider.element);
     const widget = node.addDOMWidget("pxpo_chart", "PXPO_CHART", element, {
-      serialize: false,
       hideOnZoom: false,
       getMinHeight: height,
       getMaxHeight: () => height() + ROOM_TO_GROW,
     });
     widget.serialize = false; // not a value: saved workflows list values by position
+    widget.serializeValue = () => tabName(openWorkflow()); // for the prompt alone
     const show = () => {
       chart.show(node.properties?.[HISTORY]);
       slider.show(node.properties?.[EFFECT]);
@@ -41,7 +43,7 @@ export const updateChart = {
     };
     after(node, "onExecuted", (output) => {
       const update = output?.pxpo_update?.[0];
-      if (!Array.isArray(update?.history)) return;
+      if (!Array.isArray(update?.history) || !isForTab(update.tab, openWorkflow())) return;
       node.properties ??= {};
       node.properties[HISTORY] = update.history.slice(-KEPT);
       if (update.trained) {
@@ -56,6 +58,10 @@ export const updateChart = {
     });
   },
 };
+
+function openWorkflow() {
+  return app.extensionManager?.workflow?.activeWorkflow;
+}
 
 /** Make a node tall enough for what it shows; never smaller. */
 function grow(node) {
