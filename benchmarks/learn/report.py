@@ -64,7 +64,57 @@ def plots(summary: Mapping[str, Any]) -> dict[str, str]:
             made[f"learn_{task}_realism.svg"] = line_plot(
                 f"{task}: what the gain costs", "gain", "Frechet distance", front
             )
+        noise = _noise_curves(table)
+        if noise:
+            made[f"learn_{task}_noise.svg"] = line_plot(
+                f"{task}: with part of the feedback spoilt", "% spoilt", "gain at the end", noise
+            )
+        anchors = _anchor_curves(table)
+        if anchors:
+            made[f"learn_{task}_anchor.svg"] = line_plot(
+                f"{task}: what an anchor on unmarked pixels keeps",
+                "gain",
+                "change inside / outside",
+                anchors,
+            )
     return made
+
+
+def _noise_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
+    """Gain at the end by share of spoilt feedback, per kind and seed; 0 % is the default."""
+    clean = _by_seed(table.get("default", {}), "gain")
+    curves: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    for method in _in_order(table):
+        if METHODS[method].feedback == "none":
+            continue
+        lines = curves.setdefault(METHODS[method].feedback, {})
+        for seed, gain in _by_seed(table[method], "gain").items():
+            if seed in clean:
+                line = lines.setdefault(seed, [(0.0, clean[seed])])
+                line.append((100.0 * METHODS[method].spoilt, gain))
+    return {kind: list(lines.values()) for kind, lines in curves.items() if lines}
+
+
+def _anchor_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
+    """(gain, locality) of each seed as the anchor grows."""
+    swept = sorted(
+        (m for m in _in_order(table) if _swept(m)), key=lambda method: METHODS[method].anchor
+    )
+    lines: dict[int, list[tuple[float, float]]] = {}
+    for method in swept:
+        gains, local = (_by_seed(table[method], key) for key in ("gain", "locality"))
+        for seed, gain in gains.items():
+            if local[seed] is not None:
+                lines.setdefault(seed, []).append((gain, local[seed]))
+    return {"anchor sweep": list(lines.values())} if len(swept) > 1 and lines else {}
+
+
+def _swept(method: str) -> bool:
+    return method == "default" or METHODS[method].anchor_region == "unmarked"
+
+
+def _by_seed(entry: Mapping[str, Any], key: str) -> dict[int, Any]:
+    return dict(zip(entry.get("seeds", []), entry.get(key, []), strict=True))
 
 
 def with_tables(text: str, summary: Mapping[str, Any]) -> str:

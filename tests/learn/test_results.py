@@ -229,6 +229,28 @@ def test_plot_has_a_line_per_seed_and_a_mean() -> None:
     assert mean_curve([[(0, 0), (1, 1)], [(0, 2), (1, 3), (2, 9)]]) == [(0, 1), (1, 2)]
 
 
+def test_noise_plot_starts_at_the_clean_default() -> None:
+    table = summarize(
+        [*finals("default", {0: 32}), *finals("flip_25", {0: 999}), *finals("flip_10", {0: 32})]
+    )
+    made = report.plots(table)
+    assert "learn_blue_noise.svg" in made
+    assert "flip (1)" in made["learn_blue_noise.svg"]
+    assert "learn_blue_anchor.svg" not in made
+
+
+def test_anchor_plot_needs_a_sweep_with_an_outside() -> None:
+    records_ = [
+        *finals("default", {0: 32}),
+        *finals("anchor_unmarked", {0: 64}),
+        *finals("anchor_unmarked_0.1", {0: 96}),
+    ]
+    for one in records_:
+        for seen in one["evaluations"]:
+            seen["change_outside"] = 0.1
+    assert "learn_blue_anchor.svg" in report.plots(summarize(records_))
+
+
 def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
     summary = summarize(report.all_records(RESULTS))
     assert (RESULTS / "learn.json").read_text(encoding="utf-8") == report.to_json(summary)
