@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..pxpo_core.backends.comfy.host_model import fingerprint
 from ..pxpo_core.backends.comfy.kept_rollouts import KeptRollouts, input_key
+from ..pxpo_core.backends.comfy.patches import refuse_unrepeatable
 from ..pxpo_core.backends.comfy.policy_model import detach_policy, policy_of
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.backends.comfy.session import sample
@@ -93,6 +94,8 @@ class DDIMLogProbSampler(io.ComfyNode):
                 "there is nothing to learn from. For pictures alone, use a KSampler with euler."
             )
         base_model = detach_policy(model)
+        if attachment is not None:
+            refuse_unrepeatable(base_model)
         if sigmas is None:
             sigmas = schedule(base_model, scheduler, steps, denoise)
         round_ = 0 if attachment is None else attachment.run.round

@@ -1,23 +1,21 @@
 """How a gradient through a host's model is computed: what is kept, what is made again."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from .checkpointing import Keep, checkpointed
-from .conditioning import Control
 from .in_place import copy_unless_in
+from .patches import OrdinaryTensors, holds_inference_tensors
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-_SEARCH_DEPTH = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +45,15 @@ class Backward:
             keep = _copy
         elif self.copies or _streams_weights(patcher):
             keep = copy_unless_in(network)
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if holds_inference_tensors(patcher):
+            around = OrdinaryTensors
         with ExitStack() as stack:
+            stack.enter_context(around())
             if keep is not _as_it_is:
                 stack.enter_context(saved_tensors_hooks(keep, _as_it_is))
             if self.checkpointing and not weights_change:
-                stack.enter_context(checkpointed(network, keep))
+                stack.enter_context(checkpointed(network, keep, around))
             yield keep is not _as_it_is
 
     def reserve_memory(self, model: "ModelPatcher") -> None:
@@ -85,53 +87,3 @@ def _streams_weights(patcher: Any) -> bool:
     """Whether weights come through a buffer that the next layer's overwrite (newer hosts)."""
     is_dynamic: Callable[[], bool] | None = getattr(patcher, "is_dynamic", None)
     return bool(patcher.model.model_lowvram) or (is_dynamic is not None and is_dynamic())
-
-
-def other_models(guider: Any) -> list[nn.Module]:
-    """Networks of other nodes that run inside the model, so that a gradient passes through them."""
-    controls = {
-        id(patcher)
-        for entries in guider.conds.values()
-        for entry in entries
-        if isinstance(entry.get("control"), Control)
-        for patcher in entry["control"].get_models()
-    }
-    patcher = guider.model_patcher
-    loaded = [*guider.loaded_models, *patcher.model_patches_models()]
-    found = {
-        id(other.model): other.model
-        for other in loaded
-        if id(other) not in controls and other.model is not patcher.model
-    }
-    for module in modules_in(patcher.model_options):
-        found[id(module)] = module
-    return [module for module in found.values() if isinstance(module, nn.Module)]
-
-
-def modules_in(value: Any, depth: int = _SEARCH_DEPTH) -> Iterable[nn.Module]:
-    """Networks that functions and objects patched into a model hold on to."""
-    if depth == 0 or value is None or isinstance(value, Tensor | str | int | float | type):
-        return
-    if isinstance(value, nn.Module):
-        yield value
-        return
-    inner: list[Any] = []
-    if isinstance(value, Mapping):
-        inner = list(value.values())
-    elif isinstance(value, list | tuple | set):
-        inner = list(value)
-    elif callable(value):
-        inner = [
-            cell.cell_contents for cell in getattr(value, "__closure__", None) or () if _full(cell)
-        ]
-        inner += [getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
-    for item in inner:
-        yield from modules_in(item, depth - 1)
-
-
-def _full(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True

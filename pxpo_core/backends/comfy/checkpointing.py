@@ -7,7 +7,7 @@ gradients where a block works in place or reads options that change from block t
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 Keep = Callable[[Tensor], Tensor]
 """How a tensor is kept until backward: as it is, or as a copy."""
+
+Around = Callable[[], AbstractContextManager[Any]]
 
 _MISSING = object()
 
@@ -54,17 +56,18 @@ def _size(module: nn.Module) -> int:
 
 
 @contextmanager
-def checkpointed(network: nn.Module, keep: Keep) -> Iterator[None]:
+def checkpointed(network: nn.Module, keep: Keep, around: Around = nullcontext) -> Iterator[None]:
     """Repeat `network`'s blocks in backward; its forwards are what they were afterwards.
 
-    keep: how a block's inputs, and what it saves while it is repeated, are held.
+    keep: how a block's inputs, and what it saves while it is repeated, are held. around: a context
+    the first run is in; backward may run in another thread, where the repeated one needs it too.
     """
 
     def wrapped(forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if not torch.is_grad_enabled():
                 return forward(*args, **kwargs)
-            return _Repeated(forward, args, kwargs, keep).first_run(args, kwargs)
+            return _Repeated(forward, args, kwargs, keep, around).first_run(args, kwargs)
 
         return call
 
@@ -123,8 +126,10 @@ class _Kept:
 class _Repeated:
     """One call of a block. What its graph saves is dropped, and made again when asked for."""
 
-    def __init__(self, forward: Callable[..., Any], args: Any, kwargs: Any, keep: Keep) -> None:
-        self._forward, self._keep = forward, keep
+    def __init__(
+        self, forward: Callable[..., Any], args: Any, kwargs: Any, keep: Keep, around: Around
+    ) -> None:
+        self._forward, self._keep, self._around = forward, keep, around
         # Options such as the block's number change before backward: the containers are copied too.
         self._inputs = map_tensors((args, kwargs), lambda tensor: _Kept(tensor, keep))
         self._shapes: list[torch.Size] = []
@@ -152,7 +157,7 @@ class _Repeated:
             shapes.append(tensor.shape)
             return 0
 
-        with torch.enable_grad(), saved_tensors_hooks(save, _never):
+        with torch.enable_grad(), self._around(), saved_tensors_hooks(save, _never):
             args, kwargs = map_tensors(self._inputs, _Kept.as_input, of=_Kept)
             self._forward(*args, **kwargs)
         if shapes != self._shapes:

@@ -1,6 +1,5 @@
 """Before an update: one forward of one picture says what training costs, and whether it repeats."""
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +10,17 @@ from torch import Tensor
 from ...lora import LoRALayers
 from ...rollout import Trajectory
 from .backward import Backward
+from .patches import PatchError, patch_names
 from .rollout import Rollout
 from .saved_memory import Measured, SavedBytes
 from .session import ReplaySession
 
-EXACT_TOLERANCE = 0.01
-"""Largest difference of the predicted noise (its own size is 1) when computed in float32."""
+EXACT_TOLERANCE = 1e-3
+"""Largest difference of the predicted noise (its own size is 1) in float32 on the CPU."""
 
 ROUGH_TOLERANCE = 0.25
-"""The same for half precision, where other batch sizes take other kernels and CFG multiplies it."""
+"""The same elsewhere: in half precision and on GPUs other batch sizes take other kernels, and CFG
+multiplies the difference."""
 
 
 class NotRepeatableError(RuntimeError):
@@ -52,12 +53,22 @@ def try_one_picture(rollout: Rollout, layers: LoRALayers) -> Trial:
         with counter.counting():
             denoised = denoise(x, trajectory.steps[t].sigma_t, (row,)).detach().cpu()
         drift = _drift(trajectory, t, row, denoised)
-        if not drift <= _tolerance(guider.inner_model):
-            raise NotRepeatableError(_refusal(drift, guider))
+        if not drift <= _tolerance(guider):
+            off = f"asked again, it predicts something else than while sampling ({drift:.2%} off)"
+            raise not_repeatable(rollout, off)
         return Trial(counter.measured, drift, _available(guider))
 
     # copies: nothing is, because counting drops everything; but no trial for work in place runs.
-    return ReplaySession(rollout.job, layers, Backward(copies=True))(work)
+    try:
+        return ReplaySession(rollout.job, layers, Backward(copies=True))(work)
+    except RuntimeError as error:
+        if "Inference tensors" not in str(error):
+            raise
+        names = ", ".join(patch_names(rollout.job.model)) or "unknown"
+        raise PatchError(
+            f"Another node's change to the model ({names}) computes with tensors that no gradient "
+            "can pass through. Bypass it before PXPO Training Run."
+        ) from error
 
 
 def _drift(trajectory: Trajectory, t: int, row: int, denoised: Tensor) -> float:
@@ -76,9 +87,11 @@ def _drift(trajectory: Trajectory, t: int, row: int, denoised: Tensor) -> float:
     return float(change[decided].square().mean().sqrt())
 
 
-def _tolerance(model: Any) -> float:
+def _tolerance(guider: Any) -> float:
+    model = guider.inner_model
     dtype = getattr(model, "manual_cast_dtype", None) or model.get_dtype()
-    return EXACT_TOLERANCE if dtype == torch.float32 else ROUGH_TOLERANCE
+    on_cpu = comfy.model_management.is_device_cpu(guider.model_patcher.load_device)
+    return EXACT_TOLERANCE if on_cpu and dtype == torch.float32 else ROUGH_TOLERANCE
 
 
 def _available(guider: Any) -> int:
@@ -96,35 +109,11 @@ def _available(guider: Any) -> int:
     )
 
 
-def _refusal(drift: float, guider: Any) -> str:
-    changes = list(dict.fromkeys(changes_on(guider.model_patcher.model_options)))
-    names = (
-        f" Other nodes changed these parts of the model: {', '.join(changes)}." if changes else ""
+def not_repeatable(rollout: Rollout, what: str) -> NotRepeatableError:
+    """The refusal, with the names of what other nodes changed on the model."""
+    names = patch_names(rollout.job.model)
+    changed = f" Other nodes changed these parts of it: {', '.join(names)}." if names else ""
+    return NotRepeatableError(
+        f"Nothing can be learned through this model: {what}.{changed} Bypass nodes that remember "
+        "earlier steps or draw random numbers before PXPO Training Run, and sample again."
     )
-    return (
-        f"Asked again, the model predicts something else than while sampling ({100 * drift:.0f} % "
-        f"off), so nothing can be learned from these pictures.{names} Bypass nodes that remember "
-        "earlier steps or draw random numbers, and sample again."
-    )
-
-
-def changes_on(options: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the functions and objects other nodes put into a model's options."""
-    transformer = options.get("transformer_options", {})
-    for name, value in {**options, **transformer}.items():
-        if name in ("transformer_options", "sample_sigmas", "optimized_attention_override"):
-            continue
-        yield from _names(value)
-
-
-def _names(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _names(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _names(inner)
-    elif callable(value):
-        function: Callable[..., Any] = value
-        name = getattr(function, "__qualname__", None) or type(function).__qualname__
-        yield name.replace(".<locals>", "")

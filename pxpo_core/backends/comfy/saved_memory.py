@@ -43,6 +43,10 @@ class Measured:
     checkpointed: SavedMemory
 
 
+class LeftOverGraphError(RuntimeError):
+    """A later gradient reached into the forward that was only counted."""
+
+
 class SavedBytes:
     """Counts what a forward saves; use `counting` around it, then read `measured`."""
 
@@ -137,4 +141,4 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _never(_: None) -> Tensor:
-    raise RuntimeError("A counted forward is not differentiated.")
+    raise LeftOverGraphError

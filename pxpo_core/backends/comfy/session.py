@@ -18,11 +18,12 @@ from ...denoiser import Denoiser
 from ...lora import LoRALayers
 from ...rollout import Trajectory, sample_trajectory
 from ...transition import as_schedule
-from .backward import Backward, other_models
+from .backward import Backward
 from .conditioning import entry_rows, without_control_gradients
 from .fused_kernels import differentiable_kernels
 from .host_model import has_frames, noise_family, noise_scale
 from .in_place import SavedTensors, copy_unless_in
+from .patches import other_networks
 from .training_mode import replayable_mode, training_mode
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _run(
         with ExitStack() as stack:
             watch = False
             if training is not None:
-                stack.enter_context(training_mode(network, *other_models(guider)))
+                stack.enter_context(training_mode(network, *other_networks(guider)))
             else:
                 stack.enter_context(replayable_mode(network))
             stack.enter_context(differentiable_kernels(network))

@@ -13,9 +13,10 @@ from ...credit import Advantage
 from ...lora import LoRALayers, Policy
 from ...update import Experience, Progress, UpdateConfig, UpdateResult, update_policy
 from .backward import Backward
-from .measuring import try_one_picture
+from .measuring import not_repeatable, try_one_picture
 from .memory_plan import TrainingPlan, plan_training
 from .rollout import Rollout
+from .saved_memory import LeftOverGraphError
 from .session import ReplaySession
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ def train_round(
                 rollouts, advantages, policy, optimizer, config, seed, progress, backward, ends
             )
         except RuntimeError as error:
+            if isinstance(error, LeftOverGraphError) or "graph a second time" in str(error):
+                kept = "one of its steps keeps something of the step before"
+                raise not_repeatable(rollouts[0], kept) from error
             overwritten = "inplace operation" in str(error)
             if not (_out_of_memory(error) or (overwritten and not backward.copies)):
                 raise
