@@ -11,6 +11,9 @@ from pxpo_dev.paths import EXAMPLE_WORKFLOW, REPO
 from pxpo_dev.server import Server
 from pxpo_dev.workflow import is_widget, load, schema_inputs, to_api
 
+HOSTS_OWN = ("scheduler", "start_from")
+"""Choices that the host lists: its schedulers, a person's LoRAs."""
+
 GOLDEN = REPO / "tests" / "golden" / "schema.json"
 
 
@@ -29,7 +32,7 @@ def schema(info: dict[str, Any]) -> dict[str, Any]:
         if is_widget(kind, options):
             entry["default"] = options.get("default")
             entry |= {key: options[key] for key in ("min", "max") if key in options}
-            if entry["type"] == "COMBO" and name != "scheduler":  # the host's own list
+            if entry["type"] == "COMBO" and name not in HOSTS_OWN:
                 entry["options"] = kind if isinstance(kind, list) else options["options"]
             assert not options.get("control_after_generate"), f"{name} would add a widget"
         inputs.append(entry)
@@ -77,6 +80,20 @@ def test_example_workflows_fit_the_nodes(shared_server: Server) -> None:
         for node in prompt.values():
             required = info[node["class_type"]]["input"].get("required", {})
             assert set(required) <= set(node["inputs"]), f"{path.name}: {node['class_type']}"
+
+
+def test_every_example_trains_a_run_of_its_own(shared_server: Server) -> None:
+    """Two templates that were opened one after the other must not go on with each other's run."""
+    info = shared_server.client.object_info()
+    default = info["PXPO_Run"]["input"]["required"]["run_name"][1]["default"]
+    names = [
+        node["inputs"]["run_name"]
+        for path in sorted(EXAMPLE_WORKFLOW.parent.glob("*.json"))
+        for node in to_api(load(path), info).values()
+        if node["class_type"] == "PXPO_Run"
+    ]
+    assert len(names) >= len(list(EXAMPLE_WORKFLOW.parent.glob("*.json")))
+    assert len({name.lower() for name in [*names, default]}) == len(names) + 1
 
 
 def test_example_workflows_have_thumbnails_and_are_served(shared_server: Server) -> None:
