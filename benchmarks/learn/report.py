@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +131,18 @@ def with_tables(text: str, summary: Mapping[str, Any]) -> str:
 def final_table(task: str, table: Mapping[str, Any]) -> str:
     """Images to each gain at held quality, per seed, and what became of the pictures."""
     gains = [f"{gain:.2f}" for gain in GAINS[task]]
-    rows = [
-        "| method | rate, batch | seeds | "
-        + " | ".join(f"images to {gain}" for gain in gains)
-        + " | gain at the end | realism | faces | detail |",
-        "| --- " * (7 + len(gains)) + "|",
+    columns = [
+        "method",
+        "rate, batch",
+        "seeds",
+        *(f"images to {gain}" for gain in gains),
+        "gain at the end",
+        "realism",
+        "faces",
+        "detail",
+        "locality",
     ]
+    rows = [_row(columns), "| --- " * len(columns) + "|"]
     for method in _in_order(table):
         entry = table[method]
         if "seeds" not in entry:
@@ -145,12 +151,17 @@ def final_table(task: str, table: Mapping[str, Any]) -> str:
             ", ".join("never" if n is None else str(n) for n in entry["images_to_gain"][gain])
             for gain in gains
         ]
+        measured = [_mean(entry[key]) for key in ("realism", "faces", "detail", "locality")]
+        setting = f"{entry['learning_rate']:g}, {entry['batch']}"
+        seeds = str(len(entry["seeds"]))
         rows.append(
-            f"| `{method}` | {entry['learning_rate']:g}, {entry['batch']} | {len(entry['seeds'])} "
-            f"| {' | '.join(counts)} | {_interval(entry['gain'])} | {_mean(entry['realism'])} | "
-            f"{_mean(entry['faces'])} | {_mean(entry['detail'])} |"
+            _row([f"`{method}`", setting, seeds, *counts, _interval(entry["gain"]), *measured])
         )
     return "\n".join(rows) if len(rows) > 2 else "No final cells yet."
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def tuning_table(task: str, table: Mapping[str, Any]) -> str:

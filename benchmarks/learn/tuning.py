@@ -52,7 +52,11 @@ def chosen_settings(records: Iterable[Mapping[str, Any]]) -> Settings:
 
 
 def setting_for(chosen: Settings, task: str, method: str) -> tuple[float, int] | None:
-    """The method's own setting; an ablation that was not tuned runs with the default's."""
+    """The method's own setting; an ablation that was not tuned runs with the default's.
+
+    Marking like instead of dislike is the same task turned round: it has no tuning of its own.
+    """
+    task = task.removesuffix("_like")
     if (task, method) in chosen:
         return chosen[task, method]
     own = {"ddpo", "ddpo_improved", "pxpo", ABLATED}

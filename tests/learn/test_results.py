@@ -163,6 +163,8 @@ def test_ablations_run_with_the_defaults_setting_and_rivals_only_with_their_own(
     chosen = {("blue", "default"): (1e-3, 16)}
     assert setting_for(chosen, "blue", "radius_4") == (1e-3, 16)
     assert setting_for(chosen, "blue", "ddpo") is None
+    painted = {("single_image", "default"): (3e-3, 4)}
+    assert setting_for(painted, "single_image_like", "default") == (3e-3, 4)
 
 
 def test_an_optimum_at_the_edge_of_the_grid_is_noticed() -> None:
@@ -249,6 +251,16 @@ def test_anchor_plot_needs_a_sweep_with_an_outside() -> None:
         for seen in one["evaluations"]:
             seen["change_outside"] = 0.1
     assert "learn_blue_anchor.svg" in report.plots(summarize(records_))
+
+
+def test_tables_have_a_cell_under_every_heading() -> None:
+    records_ = [record(rate=1e-3, seed=1000, curve=[evaluation(64, 0.3)])]
+    table = summarize([*records_, *finals("default", {0: 32}), *finals("ddpo", {0: 64})])["blue"]
+    for make in report.TABLES.values():
+        rows = make("blue", table).splitlines()
+        assert len(rows) > 2
+        assert len({row.count("|") for row in rows}) == 1
+        assert make("blue", {}).startswith("No ")
 
 
 def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
