@@ -37,16 +37,24 @@ def stamp(name: str) -> str:
     return f" {os.stat(path).st_mtime_ns}" if path else ""
 
 
-def first_policy(model: Any, config: LoRAConfig, name: str) -> Policy:
-    """The policy of a run without rounds. Raises LoRAFileError."""
+def first_policy(model: Any, config: LoRAConfig, name: str) -> tuple[Policy, str]:
+    """The policy of a run without rounds, and what to say of it. Raises LoRAFileError."""
     network = model.model.diffusion_model
     if name == NOTHING:
-        return new_policy(network, config)
+        return new_policy(network, config), "nothing learned yet"
     check_lora_name(name)
     path = folder_paths.get_full_path("loras", name)
     try:
-        return start_from(read_model_lora(Path(path), model).policy, network, config)
+        loaded = read_model_lora(Path(path), model)
+        policy = start_from(loaded.policy, network, config)
     except LoRAFileError as error:
         raise LoRAFileError(f"The run cannot start from {name}: {error}") from None
     except ValueError as error:
         raise LoRAFileError(f"The run cannot start from {name}: it {error}") from None
+    said = f"it starts from {name}"
+    if loaded.text_encoder:
+        said += (
+            ", without its part for the text encoder: put Load LoRA with strength_model 0 on the "
+            "CLIP to keep that part"
+        )
+    return policy, said

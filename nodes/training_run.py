@@ -128,8 +128,9 @@ class TrainingRun(io.ComfyNode):
         _check_config(validate_run_name(run_name), config)
         base = fingerprint(model)
         head = run_store().head(run_name) or RunHead(run_name)
+        start = ""
         if head.policy is None:
-            policy = first_policy(model, config, start_from)
+            policy, start = first_policy(model, config, start_from)
         else:
             _check_model(head, base, model.model.diffusion_model)
             policy = head.policy
@@ -137,7 +138,7 @@ class TrainingRun(io.ComfyNode):
         policy_model = attach_policy(model, policy, identity, base)
         return io.NodeOutput(
             policy_model,
-            ui={"text": [_status(head, start_from)], "pxpo_run": [publish_overview(head)]},
+            ui={"text": [_status(head, start)], "pxpo_run": [publish_overview(head)]},
         )
 
 
@@ -168,9 +169,9 @@ def _check_model(head: RunHead, base: str, network: Any) -> None:
         )
 
 
-def _status(head: RunHead, start_from: str) -> str:
+def _status(head: RunHead, start: str) -> str:
+    """start: what to say of a run without rounds."""
     if head.round == 0:
-        start = "nothing learned yet" if start_from == NOTHING else f"it starts from {start_from}"
         return f"Run {head.name}: {start}. This press makes round 1."
     text = f"Run {head.name}: round {head.round} finished. This press makes round {head.round + 1}."
     if head.thinned:

@@ -3,7 +3,9 @@
 from .errors import LoRAFileError
 from .keys import KeyFormat, file_tensors
 from .metadata import Architecture, LoRAInfo, file_metadata
-from .read import LoadedLoRA, policy_from_tensors, read_lora
+from .read import LoadedLoRA, read_lora
+from .spellings import Place
+from .tensors import policy_from_tensors
 from .unet_names import UNetNames, unet_names
 from .write import SavedLoRA, save_lora
 
@@ -13,6 +15,7 @@ __all__ = [
     "LoRAFileError",
     "LoRAInfo",
     "LoadedLoRA",
+    "Place",
     "SavedLoRA",
     "UNetNames",
     "file_metadata",

@@ -7,7 +7,6 @@ diffusers   unet.<diffusers name>.lora_A.weight / .lora_B.weight (PEFT): for Pyt
             the scale lora_alpha / r is inside lora_B.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from torch import Tensor
@@ -18,9 +17,9 @@ from .unet_names import UNetNames
 
 KeyFormat = Literal["kohya", "generic", "diffusers"]
 
-DOWN = (".lora_down.weight", ".lora_A.weight")
-UP = (".lora_up.weight", ".lora_B.weight")
+DOWN, UP = ".lora_down.weight", ".lora_up.weight"
 ALPHA = ".alpha"
+_PEFT_DOWN, _PEFT_UP = ".lora_A.weight", ".lora_B.weight"
 
 
 def automatic_format(names: UNetNames | None) -> KeyFormat:
@@ -50,27 +49,9 @@ def file_tensors(
         if name is None:
             raise LoRAFileError(f"diffusers has no layer {layer}. Choose the format automatic.")
         down, up = _pair(policy, layer)
-        tensors[f"unet.{name}{DOWN[1]}"] = down.clone()
-        tensors[f"unet.{name}{UP[1]}"] = up * policy.config.scaling
+        tensors[f"unet.{name}{_PEFT_DOWN}"] = down.clone()
+        tensors[f"unet.{name}{_PEFT_UP}"] = up * policy.config.scaling
     return tensors
-
-
-def known_names(layers: Iterable[str], names: UNetNames | None) -> dict[str, str]:
-    """What a file may call each layer of the model -> the layer."""
-    table: dict[str, str] = {}
-    for layer in layers:
-        for name in _spellings(layer, names):
-            table[name] = layer
-    return table
-
-
-def _spellings(layer: str, names: UNetNames | None) -> Iterator[str]:
-    yield f"diffusion_model.{layer}"
-    yield f"lora_unet_{layer.replace('.', '_')}"
-    name = names.diffusers(layer) if names is not None else None
-    if name is not None:
-        yield f"lora_unet_{name.replace('.', '_')}"
-        yield f"unet.{name}"
 
 
 def _kohya(layer: str, names: UNetNames) -> str:
@@ -85,10 +66,10 @@ def _renamed(policy: Policy, names: dict[str, str]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     state = policy.state_dict("")
     for layer, name in names.items():
-        for part in (DOWN[0], UP[0], ALPHA):
+        for part in (DOWN, UP, ALPHA):
             tensors[name + part] = state[layer + part]
     return tensors
 
 
 def _pair(policy: Policy, layer: str) -> tuple[Tensor, Tensor]:
-    return policy.tensors[layer + DOWN[0]], policy.tensors[layer + UP[0]]
+    return policy.tensors[layer + DOWN], policy.tensors[layer + UP]
