@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,11 @@ def train(
         raise ConfigError(
             f"[sampling] A round has {config.sampling.images} pictures for {workers.count} "
             "processes. Raise images_per_prompt, or start fewer."
+        )
+    if workers.count > 1 and config.update.credit_growth > 0.0:
+        raise ConfigError(
+            "[update] credit_growth keeps a strength that needs the whole round, so it works in "
+            f"one process only; got {config.update.credit_growth} with {workers.count} processes."
         )
     store = RunStore(config.run.folder)
     head = store.head(config.run.name) or RunHead(config.run.name)
@@ -242,15 +247,11 @@ class Trainer:
         }
 
     def _settings(self) -> Mapping[str, Any]:
-        update, sampling = self._config.update, self._config.sampling
-        finite = math.isfinite(update.credit_radius)
+        sampling, update = self._config.sampling, asdict(self._config.update)
+        if not math.isfinite(update["credit_radius"]):
+            update["credit_radius"] = "infinite"  # JSON has no such number
         return {
-            "learning_rate": update.learning_rate,
-            "train_steps": update.train_steps,
-            "steps_per_rollout": update.steps_per_rollout,
-            "step_weighting": update.step_weighting,
-            "credit_radius": update.credit_radius if finite else "infinite",
-            "anchor": update.anchor,
+            **update,
             "cfg": sampling.cfg,
             "seed": self._config.run.seed,
             "eta": sampling.eta,

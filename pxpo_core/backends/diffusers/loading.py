@@ -64,7 +64,7 @@ def checkpoint_kind(path: Path) -> Literal["folder", "file"]:
     """What `path` is; raises PipelineError when it is no pipeline at all."""
     if (path / "model_index.json").is_file():
         return "folder"
-    if path.is_file() and path.suffix in (".safetensors", ".ckpt"):
+    if path.is_file() and path.suffix == ".safetensors":
         return "file"
     raise PipelineError(
         f"{path} is neither a pipeline folder (with model_index.json) nor a .safetensors file."
