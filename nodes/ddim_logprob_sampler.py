@@ -13,6 +13,7 @@ from ..pxpo_core.backends.comfy.policy_model import detach_policy, policy_of
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.backends.comfy.session import sample
 from ..pxpo_core.lora import LoRALayers
+from .picture_latent import sampled
 from .progress import Progress
 from .sampling import (
     LARGEST_SEED,
@@ -117,4 +118,4 @@ class DDIMLogProbSampler(io.ComfyNode):
                 _KEPT.keep(run.name, key, *found)
         latent, trajectory = found
         rollout = Rollout(trajectory=trajectory, job=job, policy=policy, run=run, base=base)
-        return io.NodeOutput({**latent_image, "samples": latent}, rollout)
+        return io.NodeOutput(sampled(latent_image, latent), rollout)

@@ -15,7 +15,8 @@ def require_supported_host() -> None:
     if numbers and tuple(int(part) for part in numbers.groups()) < OLDEST:
         raise RuntimeError(
             f"PXPO needs ComfyUI {'.'.join(map(str, OLDEST))} or newer, and this is {__version__}. "
-            "Please update ComfyUI."
+            "Update ComfyUI (in ComfyUI Manager: Update ComfyUI; with git: git pull, then "
+            "pip install -r requirements.txt) and restart it."
         )
 
 

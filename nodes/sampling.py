@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import comfy.sample
 import comfy.samplers
 import latent_preview
 from comfy_api.latest import io
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ..pxpo_core.backends.comfy.session import SamplingJob, StepCallback
 from ..pxpo_core.rollout import draw_noise
+from .picture_latent import picture_latent
 from .progress import Progress
 from .types import advanced
 
@@ -73,12 +73,7 @@ def prepare(
     model: without a policy's patches. Noise depends on seed, round and each picture's place.
     Raises ValueError for a latent that is no picture, or fewer than 2 steps.
     """
-    start = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])
-    if start.ndim != 4:
-        raise ValueError(
-            f"PXPO works on pictures; this latent has {start.ndim} dimensions "
-            f"({list(start.shape)}). Connect an image latent."
-        )
+    start = picture_latent(model, latent_image)
     if len(sigmas) < 3:
         raise ValueError(
             f"The sampler needs at least 2 steps, got {max(len(sigmas) - 1, 0)}: the last step "
