@@ -8,7 +8,7 @@ const EVERYWHERE = names(`
   setTimeout setInterval structuredClone
 `);
 const PAGES = names(`
-  Element HTMLElement HTMLInputElement Image ImageData OffscreenCanvas ResizeObserver Worker
+  Element HTMLElement HTMLInputElement Node Image ImageData OffscreenCanvas ResizeObserver Worker
   cancelAnimationFrame createImageBitmap document localStorage requestAnimationFrame window
 `);
 const NODE = names("Buffer process");

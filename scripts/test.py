@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from pxpo_dev import browser, comfyui, environment, javascript
+from pxpo_dev import browser, comfyui, environment, frontend, javascript
 from pxpo_dev.paths import REPO
 
 
@@ -52,6 +52,7 @@ def main() -> int:
     chromium = browser.find()
     if chromium:
         variables["PXPO_CHROMIUM"] = chromium
+        frontend.fetch(env)
     elif need_browser:
         print(f"--browser was given, but {browser.MISSING}", file=sys.stderr)
         return 1

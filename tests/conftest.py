@@ -80,10 +80,10 @@ class StartServer:
         self.environment = Environment(Path(sys.prefix))
         self.servers: list[Server] = []
 
-    def __call__(self) -> Server:
+    def __call__(self, frontend: Path | None = None) -> Server:
         base = base_directory(self.factory.mktemp("server"))
         shutil.copy(TEST_NODES, base / "custom_nodes")
-        server = Server(self.environment, self.comfyui, base)
+        server = Server(self.environment, self.comfyui, base, frontend=frontend)
         self.servers.append(server)
         return server.start()
 

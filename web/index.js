@@ -12,7 +12,7 @@ import { PaintWidget } from "./paint/widget.mjs";
 
 const NODE_CLASS = "PXPO_PaintReward";
 const SMALLEST = { width: 460, height: 560 };
-const FIRST_SIZE = [500, 800];
+const FIRST_SIZE = [500, 880];
 
 function paintWidgets() {
   const inGraph = new Set();

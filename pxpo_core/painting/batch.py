@@ -5,6 +5,7 @@ thumbs/<hash>.png   small copies that bind marks to pictures
 answers/<token>.json what a person said to a run that waits, uploaded by the widget
 <node>/batch.json   the last batches a node showed, newest first
 <node>/<hash>.jpg   their pictures
+<node>/marks.json   the widget's newest value, uploaded by it to be found after a crash
 """
 
 import contextlib

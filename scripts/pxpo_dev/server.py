@@ -36,11 +36,13 @@ class Server:
         port: int | None = None,
         log: Path | None = None,
         device_arguments: tuple[str, ...] = ("--cpu",),
+        frontend: Path | None = None,
     ) -> None:
         self.environment, self.comfyui, self.base = environment, comfyui, base
         self.port = port or free_port()
         self.log = log or base / "server.log"
         self.device_arguments = device_arguments
+        self.frontend = frontend  # the static folder of another web UI than ComfyUI names
         self.process: subprocess.Popen[bytes] | None = None
         self.client = Client(f"http://127.0.0.1:{self.port}")
         self.peak_memory = 0.0
@@ -98,6 +100,7 @@ class Server:
             "latent2rgb",
             "--disable-api-nodes",
             "--disable-auto-launch",
+            *(("--front-end-root", str(self.frontend)) if self.frontend else ()),
         ]
 
     def wait_until_listening(self) -> None:

@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from host_prompts import rounds
-from paint_page import PaintPage
-from pxpo_dev.paths import REPO
+from paint_page import PaintPage, dislike_hair, load
 from pxpo_dev.server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-WORKFLOW = REPO / "example_workflows" / "PXPO_Paint.json"
 OpenPage = Callable[..., PaintPage]
-
-
-def load(page: PaintPage, run: str, pictures: int = 2, steps: int = 4) -> int:
-    """The example workflow, made small; returns the paint node's id."""
-    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
-    by_type = {node["type"]: node for node in workflow["nodes"]}
-    by_type["PXPO_Run"]["widgets_values"][0] = run
-    by_type["EmptyLatentImage"]["widgets_values"][2] = pictures
-    by_type["PXPO_DDIMLogProbSampler"]["widgets_values"][1] = steps
-    by_type["PXPO_UpdateLoRA"]["widgets_values"][1] = 2
-    page.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-    page.page.wait_for_timeout(800)
-    node = int(by_type["PXPO_PaintReward"]["id"])
-    page.centre(node)
-    return node
-
-
-def dislike_hair(page: PaintPage, pictures: int = 2) -> None:
-    """Fill from the top of the head, on every picture."""
-    page.stage().focus()
-    page.key("g")
-    for number in range(pictures):
-        box = page.stage().bounding_box()
-        page.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.2)
-        page.page.wait_for_timeout(150)
-        if number < pictures - 1:
-            page.key("ArrowRight")
-    page.saved()
 
 
 def texts(result: Any, key: str = "text") -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pxpo_dev.paths import REPO
 from pxpo_dev.server import Server
+
+WORKFLOW = REPO / "example_workflows" / "PXPO_Paint.json"
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -67,15 +71,40 @@ class Frame:
 
 class PaintPage:
     def __init__(self, page: Any, server: Server, *, vue: bool = False) -> None:
-        self.page, self.server = page, server
+        self.page, self.server, self.vue = page, server, vue
+        self.reusable = True
         self.errors: list[str] = []
         self.seen = set(server.client.get("/history"))
         page.on("pageerror", lambda error: self.note(str(error)))
         # The host's pages complain of many things; only what this pack's files say is ours.
         page.on("console", lambda said: self.note(said.text) if _is_ours(said) else None)
         self.open()
-        page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
-        page.wait_for_timeout(300)
+
+    def is_reusable(self) -> bool:
+        """Whether the next test may have this page: a single workflow is open and nothing runs."""
+        if not self.reusable:
+            return False
+        queue = self.server.client.get("/queue")
+        if queue["queue_running"] or queue["queue_pending"]:
+            return False
+        opened = "app.extensionManager.workflow.openWorkflows.length"
+        return bool(
+            self.page.evaluate(f"{opened} === 1 && !document.querySelector('dialog[open]')")
+        )
+
+    def start_over(self) -> None:
+        """As a new page: an empty graph, no error, and nothing of earlier runs counts."""
+        self.errors.clear()
+        self.seen = set(self.server.client.get("/history"))
+        self.page.evaluate(
+            """() => {
+                app.extensionManager.queueSettings.mode = "disabled";
+                app.canvas.setGraph(app.graph.rootGraph ?? app.graph);
+                app.graph.clear();
+                app.canvas.ds.reset();
+            }"""
+        )
+        self.page.wait_for_timeout(200)
 
     def note(self, error: str) -> None:
         if not any(expected in error for expected in EXPECTED_ERRORS):
@@ -89,7 +118,11 @@ class PaintPage:
             "&& LiteGraph.registered_node_types.PXPO_PaintReward)",
             timeout=120_000,
         )
-        self.page.wait_for_timeout(800)
+        # Kept by the server for all its pages, so another page may have changed it.
+        self.page.evaluate(
+            "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", self.vue
+        )
+        self.page.wait_for_timeout(900)
 
     def build(self, pictures: Sequence[str], *, clear: bool = True, at: int = 1040) -> int:
         """Load Image(s) -> Paint -> two masks as pictures. Returns the paint node's id."""
@@ -181,12 +214,56 @@ class PaintPage:
     def message(self, index: int = 0) -> str:
         return str(self.page.locator(".pxpo-message").nth(index).inner_text())
 
+    def set_widget(self, node: int, **values: Any) -> None:
+        """Set ordinary widgets of a node."""
+        self.page.evaluate(
+            """([id, values]) => {
+                const { widgets } = app.graph.getNodeById(id);
+                for (const [name, value] of Object.entries(values)) {
+                    widgets.find((w) => w.name === name).value = value;
+                }
+            }""",
+            [node, values],
+        )
+
+    def says(self, text: str, timeout: float = 20.0) -> None:
+        """Wait until the line below a painting area contains `text`."""
+        self.page.locator(".pxpo-message", has_text=text).first.wait_for(timeout=timeout * 1000)
+
     def saved(self) -> None:
         """Wait until every stroke is on the server."""
         self.page.wait_for_function(
             "![...document.querySelectorAll('.pxpo-message')]"
             ".some(e => e.textContent.includes('saving'))"
         )
+
+
+def load(page: PaintPage, run: str, pictures: int = 2, steps: int = 4) -> int:
+    """The example workflow, made small; returns the paint node's id."""
+    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    by_type = {node["type"]: node for node in workflow["nodes"]}
+    by_type["PXPO_Run"]["widgets_values"][0] = run
+    by_type["EmptyLatentImage"]["widgets_values"][2] = pictures
+    by_type["PXPO_DDIMLogProbSampler"]["widgets_values"][1] = steps
+    by_type["PXPO_UpdateLoRA"]["widgets_values"][1] = 2
+    page.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    page.page.wait_for_timeout(800)
+    node = int(by_type["PXPO_PaintReward"]["id"])
+    page.centre(node)
+    return node
+
+
+def dislike_hair(page: PaintPage, pictures: int = 2) -> None:
+    """Fill from the top of the head, on every picture."""
+    page.stage().focus()
+    page.key("g")
+    for number in range(pictures):
+        box = page.stage().bounding_box()
+        page.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.2)
+        page.page.wait_for_timeout(150)
+        if number < pictures - 1:
+            page.key("ArrowRight")
+    page.saved()
 
 
 def _is_ours(said: Any) -> bool:

@@ -1,13 +1,11 @@
-/** The canvas: shows the current picture with its marks, and turns pointers into strokes. */
+/** The canvas: shows the current picture with its marks. */
 
 import { DISLIKE, LIKE, composite, makePattern, patternPeriod } from "./composite.mjs";
 import { el } from "./dom.mjs";
+import { Pointers } from "./pointers.mjs";
 import { emptyRect, isEmpty, unite } from "./rect.mjs";
-import { fit, keepInside, pointerInFrame, toFrame, toPicture, zoomAt } from "./view.mjs";
+import { fit, keepInside, toFrame, zoomAt } from "./view.mjs";
 
-const WHEEL_STEP = 1.0015;
-const DRAG_START = 4; // CSS pixels; less is a click
-const SIZE_DRAG = 160; // CSS pixels for a brush e times as large
 const SHARPEST = 3;
 const BACKGROUND = "#101113";
 const CURSOR_MARGIN = 4; // CSS pixels that the cursor's line reaches beyond its circle
@@ -34,8 +32,6 @@ export class Stage {
     this.damaged = null; // what must be drawn again, in frame pixels; null: everything
     this.cursorBox = emptyRect();
     this.hover = null;
-    this.gesture = null;
-    this.touches = new Map();
     this.frame = 0;
 
     this.canvas = el("canvas", { class: "pxpo-canvas" });
@@ -46,12 +42,13 @@ export class Stage {
       this.canvas,
       this.hint,
     );
-    this.#listen();
+    this.pointers = new Pointers(this);
     this.resizing = new ResizeObserver(() => this.#refit());
     this.resizing.observe(this.element);
   }
 
   dispose() {
+    this.pointers.dispose();
     this.resizing.disconnect();
     cancelAnimationFrame(this.frame);
   }
@@ -80,10 +77,10 @@ export class Stage {
   zoom(factor, at = null) {
     const { page } = this.session;
     if (!page) return;
-    const frame = this.#size();
+    const frame = this.size();
     const { x, y } = at ?? { x: frame.width / 2, y: frame.height / 2 };
     const smallest = fit(page.width, page.height, frame.width, frame.height).scale;
-    this.view = this.#kept(zoomAt(this.view, factor, x, y, smallest));
+    this.view = this.kept(zoomAt(this.view, factor, x, y, smallest));
     this.fitted = this.view.scale <= smallest;
     this.#viewChanged();
   }
@@ -98,21 +95,21 @@ export class Stage {
     return page ? { x0: 0, y0: 0, x1: page.width, y1: page.height } : emptyRect();
   }
 
-  #size() {
+  size() {
     return { width: this.element.clientWidth || 1, height: this.element.clientHeight || 1 };
   }
 
-  #kept(view) {
+  kept(view) {
     const { page } = this.session;
-    const { width, height } = this.#size();
+    const { width, height } = this.size();
     return keepInside(view, page.width, page.height, width, height);
   }
 
   #refit() {
     const { page } = this.session;
     if (page) {
-      const { width, height } = this.#size();
-      this.view = this.fitted ? fit(page.width, page.height, width, height) : this.#kept(this.view);
+      const { width, height } = this.size();
+      this.view = this.fitted ? fit(page.width, page.height, width, height) : this.kept(this.view);
       this.#viewChanged();
     }
     this.redraw();
@@ -141,7 +138,7 @@ export class Stage {
   }
 
   /** The picture's pixels, for the fill tool. */
-  #pixels(page) {
+  pixels(page) {
     const image = this.#picture(page);
     if (!image) return null;
     const canvas = new OffscreenCanvas(page.width, page.height);
@@ -165,7 +162,7 @@ export class Stage {
         this.#refit();
       }
     }
-    const frame = this.#size();
+    const frame = this.size();
     const sharpness = this.#sharpness();
     const [width, height] = [frame.width, frame.height].map((n) => Math.round(n * sharpness));
     if (this.canvas.width !== width || this.canvas.height !== height) {
@@ -239,7 +236,7 @@ export class Stage {
 
   /** Canvas pixels per CSS pixel: the screen's, times the graph's zoom. */
   #sharpness() {
-    const zoom = this.element.getBoundingClientRect().width / this.#size().width || 1;
+    const zoom = this.element.getBoundingClientRect().width / this.size().width || 1;
     const wanted = (window.devicePixelRatio || 1) * Math.max(1, zoom);
     return Math.min(SHARPEST, Math.ceil(wanted * 2) / 2);
   }
@@ -291,135 +288,6 @@ export class Stage {
     context.stroke();
     context.setLineDash([]);
   }
-
-  #listen() {
-    const on = (type, listener, options) => {
-      this.element.addEventListener(type, (event) => {
-        event.stopPropagation(); // the graph must not move or open its menu
-        listener(event);
-      }, options);
-    };
-    on("pointerdown", (event) => this.#down(event));
-    on("pointermove", (event) => this.#move(event));
-    on("pointerup", (event) => this.#up(event));
-    on("pointercancel", (event) => this.#up(event));
-    on("pointerenter", () => this.refresh());
-    on("pointerleave", () => {
-      this.hover = null;
-      this.refresh();
-    });
-    on("contextmenu", (event) => event.preventDefault());
-    for (const type of ["mousedown", "mouseup", "click", "dblclick"]) on(type, () => {});
-    this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-  }
-
-  /** The wheel zooms the picture once the node is being worked in; before, it is the graph's. */
-  #wheel(event) {
-    if (!this.session.page || !this.element.parentElement?.contains(document.activeElement)) return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.zoom(WHEEL_STEP ** -event.deltaY, this.#inFrame(event));
-  }
-
-  #inFrame(event) {
-    const box = this.element.getBoundingClientRect();
-    return pointerInFrame(box, this.#size(), event.clientX, event.clientY);
-  }
-
-  #inPicture(event) {
-    const { x, y } = this.#inFrame(event);
-    return toPicture(this.view, x, y);
-  }
-
-  #down(event) {
-    event.preventDefault();
-    this.element.focus({ preventScroll: true });
-    const { session } = this;
-    if (!session.page) return;
-    this.element.setPointerCapture(event.pointerId);
-    if (event.pointerType === "touch") {
-      this.touches.set(event.pointerId, this.#inFrame(event));
-      if (this.touches.size === 2) {
-        session.cancelStroke();
-        this.gesture = { kind: "pinch", from: this.#pinch() };
-      }
-      if (this.touches.size > 1) return;
-    }
-    const point = this.#inPicture(event);
-    const erase = event.button === 2 || event.altKey;
-    if (event.button === 1 || this.panKey) {
-      this.gesture = { kind: "pan", x: event.clientX, y: event.clientY };
-    } else if (event.shiftKey && event.button === 0) {
-      this.gesture = { kind: "shift", x: event.clientX, size: session.size, moved: false };
-    } else if (session.tool === "fill" && !erase) {
-      const pixels = this.#pixels(session.page);
-      if (pixels) session.fill(pixels, point.x, point.y);
-    } else if (session.beginStroke(point.x, point.y, { pressure: pressure(event), erase })) {
-      this.gesture = { kind: "stroke" };
-    }
-    this.hover = { ...point, erase };
-    this.refresh();
-  }
-
-  #move(event) {
-    const { session, gesture } = this;
-    if (!session.page) return;
-    if (this.touches.has(event.pointerId)) {
-      this.touches.set(event.pointerId, this.#inFrame(event));
-    }
-    const point = this.#inPicture(event);
-    this.hover = { ...point, erase: event.altKey || event.buttons === 2 };
-    if (gesture?.kind === "stroke") {
-      const steps = event.getCoalescedEvents?.() ?? [];
-      for (const step of steps.length ? steps : [event]) {
-        const { x, y } = this.#inPicture(step);
-        session.extendStroke(x, y, pressure(step));
-      }
-    } else if (gesture?.kind === "pan") {
-      const box = this.element.getBoundingClientRect();
-      const zoom = this.#size().width / box.width;
-      this.view = this.#kept({
-        scale: this.view.scale,
-        x: this.view.x + (event.clientX - gesture.x) * zoom,
-        y: this.view.y + (event.clientY - gesture.y) * zoom,
-      });
-      Object.assign(gesture, { x: event.clientX, y: event.clientY });
-      this.redraw();
-    } else if (gesture?.kind === "shift") {
-      const distance = event.clientX - gesture.x;
-      gesture.moved ||= Math.abs(distance) > DRAG_START;
-      if (gesture.moved) session.set({ size: gesture.size * Math.exp(distance / SIZE_DRAG) });
-    } else if (gesture?.kind === "pinch" && this.touches.size === 2) {
-      const now = this.#pinch();
-      const { from } = gesture;
-      this.view = { ...this.view, x: this.view.x + now.x - from.x, y: this.view.y + now.y - from.y };
-      this.zoom(now.distance / from.distance, now);
-      gesture.from = now;
-    }
-    this.refresh();
-  }
-
-  #up(event) {
-    const { gesture } = this;
-    this.touches.delete(event.pointerId);
-    if (gesture?.kind === "pinch" && this.touches.size > 0) return;
-    this.gesture = null;
-    if (gesture?.kind === "stroke") this.session.endStroke();
-    if (gesture?.kind === "shift" && !gesture.moved) {
-      const { x, y } = this.#inPicture(event);
-      this.session.line(x, y);
-    }
-    this.refresh();
-  }
-
-  #pinch() {
-    const [a, b] = [...this.touches.values()];
-    return {
-      x: (a.x + b.x) / 2,
-      y: (a.y + b.y) / 2,
-      distance: Math.max(1, Math.hypot(a.x - b.x, a.y - b.y)),
-    };
-  }
 }
 
 /** Let a context draw inside a rectangle of the frame only. */
@@ -429,9 +297,4 @@ function clipTo(context, { x0, y0, x1, y1 }, sharpness) {
   context.beginPath();
   context.rect(left, top, Math.max(0, right - left), Math.max(0, bottom - top));
   context.clip();
-}
-
-/** Only pens press; a mouse reports a constant. */
-function pressure(event) {
-  return event.pointerType === "pen" ? event.pressure : 1;
 }

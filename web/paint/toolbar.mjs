@@ -66,7 +66,7 @@ export class Toolbar {
 
     this.element = el(
       "div",
-      { class: "pxpo-toolbar", role: "toolbar", "aria-label": "Painting tools" },
+      { class: "pxpo-toolbar", role: "group", "aria-label": "Painting tools" },
       el(
         "div",
         { class: "pxpo-rows" },

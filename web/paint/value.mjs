@@ -7,7 +7,7 @@
  * @typedef {{thumb: string, map: string | null, width: number, height: number, reviewed: boolean,
  *   batch: string, learned?: boolean}} Mark
  * @typedef {{version: 1, node: string, batch: string | null, autoNext: boolean, marks: Mark[],
- *   copiedFrom?: string, used?: Mark[]}} Value
+ *   edited?: number, copiedFrom?: string, used?: Mark[]}} Value edited: when, in ms since 1970
  */
 
 import { newId } from "./identity.mjs";
@@ -83,6 +83,11 @@ export function promptValue(value, marks = value.marks) {
       thumb, map, width, height, reviewed,
     })),
   };
+}
+
+/** The marks on the pictures that a value shows. */
+export function marksShown(value) {
+  return value.marks.filter((mark) => mark.batch === value.batch);
 }
 
 /** Whether two lists of marks say the same to Python. */

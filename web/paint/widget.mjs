@@ -9,7 +9,7 @@ import { PaintSession } from "./session.mjs";
 import { StatusLine } from "./status.mjs";
 import { Waiting } from "./waiting.mjs";
 import {
-  emptyValue, moveMark, promptValue, readValue, sameMarks, withLearned, withMark,
+  emptyValue, marksShown, moveMark, promptValue, readValue, sameMarks, withLearned, withMark,
 } from "./value.mjs";
 
 export class PaintWidget {
@@ -27,6 +27,7 @@ export class PaintWidget {
     this.prompt = null; // the run that showed the current pictures
     this.learned = null; // {prompt, round} once a run has trained on the current marks
     this.sent = []; // the marks that the last run was given
+    this.newer = null; // a value that was saved after the one the workflow has
     this.goesOn = null; // the run that has got its answer and is not over
     this.note = "";
     this.frame = 0;
@@ -35,6 +36,7 @@ export class PaintWidget {
     this.status = new StatusLine({
       goOn: () => this.#goOn(),
       use: () => this.#set({ used: this.value.marks }),
+      restore: () => this.#restoreNewer(),
       autoNext: (autoNext) => this.#set({ autoNext }),
     });
     this.panel = new Panel(this.session, {
@@ -146,12 +148,31 @@ export class PaintWidget {
         if (!batch) continue;
         this.pictureNode = node;
         await this.#show(batch);
+        await this.#lookForNewer();
         return;
       }
     } catch (error) {
       this.#failed(error);
     }
     this.#update();
+  }
+
+  /** After a crash, or in an older file of the workflow: marks that were saved later. */
+  async #lookForNewer() {
+    const { value } = this;
+    const saved = readValue(await this.storage.savedValue(value.node));
+    if (this.value !== value || saved?.node !== value.node) return;
+    const isNewer = (saved.edited ?? 0) > (value.edited ?? 0) && saved.batch === value.batch;
+    this.newer = isNewer && !sameMarks(marksShown(saved), marksShown(value)) ? saved : null;
+    this.#update();
+  }
+
+  async #restoreNewer() {
+    const { marks, edited } = this.newer;
+    this.newer = null;
+    this.#set({ marks, edited });
+    this.session.show([]);
+    await this.#restore();
   }
 
   #executed({ output, prompt_id: prompt }) {
@@ -244,6 +265,7 @@ export class PaintWidget {
       this.#update();
       return;
     }
+    const before = JSON.stringify(this.value);
     let { value } = this;
     for (const image of images) {
       if (image.mark && image.mark !== image.thumb) {
@@ -258,7 +280,8 @@ export class PaintWidget {
     this.session.lock(false);
     this.note = this.#greeting(kept, missing + lost.filter(Boolean).length);
     this.learned = null;
-    this.host.changed(this.node);
+    // Only then: a change after an undo of the graph would leave nothing to redo.
+    if (JSON.stringify(this.value) !== before) this.host.changed(this.node);
     this.#update();
   }
 
@@ -298,7 +321,10 @@ export class PaintWidget {
       thumb: page.thumb, map, width: page.width, height: page.height, reviewed: page.reviewed,
       batch: this.value.batch,
     });
+    this.value.edited = Date.now();
+    this.newer = null;
     if (map) this.storage.save(map, page.map, `${this.value.node} ${page.thumb}`);
+    this.storage.saveValue(this.value);
     this.note = "";
     this.host.changed(this.node);
   }
@@ -320,7 +346,10 @@ export class PaintWidget {
 
   #status() {
     const { session, storage, value, waiting, note } = this;
-    const state = { next: value.autoNext, autoNext: session.pages.length > 0 };
+    const state = {
+      next: value.autoNext, autoNext: session.pages.length > 0 && !this.newer,
+      restore: Boolean(this.newer),
+    };
     const painted = session.pages.filter((page) => !page.isBlank).length;
     const count = `Marks on ${painted} of ${session.pages.length} pictures`;
     if (storage.failed) {
