@@ -92,12 +92,9 @@ def test_example_loads_whole(server: Server, open_page: Callable[[], Page]) -> N
     assert [node["type"] for node in nodes if node["error"]] == []
     assert page.page.locator(".p-dialog").count() == 0, "a dialog covers the workflow"
     by_type = {node["type"]: node["widgets"] for node in nodes}
-    assert by_type["PXPO_Run"] == {
-        "run_name": "less_blue",
-        "r": 8,
-        "lora_alpha": 8,
-        "target_modules": "all layers",
-    }
+    run = {name: by_type["PXPO_Run"][name] for name in ("run_name", "r", "target_modules")}
+    assert run == {"run_name": "less_blue", "r": 8, "target_modules": "all layers"}
+    assert by_type["PXPO_Run"]["start_from"] == "none"
     assert by_type["PXPO_PixelReward"]["channel"] == "blue"
     assert by_type["PXPO_PixelReward"]["normalise"] == "none"
     assert by_type["PXPO_DDIMLogProbSampler"]["steps"] == 16

@@ -106,6 +106,8 @@ def test_choose_go_back_copy_and_delete(
     page.key("ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft")
     page.key("ArrowLeft")
     assert history.chosen().startswith("Round 2")
+    page.page.evaluate("app.canvas.selectItems([app.graph.nodes[0]])")
+    page.key("Delete", "Backspace")
     focused = page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert focused == "solid", "the focus is seen"
     page.key("Tab", "Enter")  # the next stop after the strip

@@ -14,6 +14,7 @@ const EMPTY_HEIGHT = 40;
 const HEIGHT = 288;
 const BRANCH_HEIGHT = 106; // one more row; others are reached by scrolling
 const MESSAGE_HEIGHT = 48;
+const LAST_WORDS_HEIGHT = 70; // of a run that is gone
 
 /** Events: "resize" when it needs another height. */
 export class HistoryPanel extends EventTarget {
@@ -49,13 +50,17 @@ export class HistoryPanel extends EventTarget {
     );
     // Pressing here is not for the node below: it would move, or lose its selection.
     this.element.addEventListener("pointerdown", (event) => event.stopPropagation());
+    this.element.addEventListener("keydown", (event) => {
+      // To the host these mean: remove the selected nodes.
+      if (event.key === "Delete" || event.key === "Backspace") event.stopPropagation();
+    });
     this.#draw();
   }
 
   /** Pixels it needs. */
   get height() {
+    if (!this.overview) return EMPTY_HEIGHT + (this.said ? LAST_WORDS_HEIGHT : 0);
     const message = this.said ? MESSAGE_HEIGHT : 0;
-    if (!this.overview) return EMPTY_HEIGHT + message;
     return HEIGHT + message + (this.overview.branches.length > 0 ? BRANCH_HEIGHT : 0);
   }
 
