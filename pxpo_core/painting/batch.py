@@ -101,9 +101,7 @@ class PaintFolder:
             if path.stat().st_size > _MOST_ANSWER_BYTES:
                 return {"version": "too large"}
             answer: object = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError:
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         return answer
 
@@ -115,7 +113,7 @@ class PaintFolder:
         path = self._folder(node) / "batch.json"
         try:
             found = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):  # anybody may upload one
             return []
         batches = found.get("batches") if isinstance(found, Mapping) else None
         return [b for b in batches if isinstance(b, dict)] if isinstance(batches, list) else []

@@ -85,9 +85,9 @@ class Pages:
             page.page.context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pages(chromium: Any) -> Iterator[Pages]:
-    """All pages of the session."""
+    """The pages of a file's tests: an open page draws its graph all the time, so not for longer."""
     made = Pages(chromium)
     yield made
     made.close()

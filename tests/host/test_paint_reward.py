@@ -105,6 +105,21 @@ def test_a_map_that_appears_later_counts(server: Server, maps: Path) -> None:
     assert levels(server, server.client.run(prompt(mark(name))), "4")[0] > 100
 
 
+def test_a_wait_without_a_web_page_falls_through(server: Server) -> None:
+    """Nothing hangs; with no_answer the run stops instead."""
+    marks = {"version": 1, "node": "5a" * 16, "marks": []}
+    inputs = {"wait": "until answered", "wait_minutes": 0.05}
+    result = server.client.run(prompt(marks, **inputs))
+    (said,) = result.ui("2", "text")
+    assert said.endswith("went on. Nothing painted yet.")
+    assert levels(server, result, "4") == [0, 0]
+    with pytest.raises(ExecutionFailed, match="interrupted"):
+        server.client.run(prompt(marks, no_answer="stop the run", **inputs))
+    # Without a widget there is nobody to ask, whatever the setting.
+    result = server.client.run(prompt(mask=1.0, **inputs))
+    assert result.ui("2", "text") == ["Marks on 2 of 2 pictures."]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -112,8 +112,12 @@ def test_an_answer_of_any_size_or_kind_is_read_safely(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b" " * (5 * 2**20))
     assert folder.read_answer(TOKEN) == {"version": "too large"}
-    path.write_bytes(b"\xff\xfe\x00")
-    assert folder.read_answer(TOKEN) is None
+    for broken in (b"\xff\xfe\x00", b"[" * 200_000):
+        path.write_bytes(broken)
+        assert folder.read_answer(TOKEN) is None
+        (tmp_path / "pxpo" / TOKEN).mkdir(exist_ok=True)
+        (tmp_path / "pxpo" / TOKEN / "batch.json").write_bytes(broken)
+        assert folder.batches(TOKEN) == []
     path.unlink()
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
