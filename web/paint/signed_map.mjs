@@ -44,7 +44,7 @@ export class SignedMap {
 
   /** The size and two hashes per tile: as good as the bytes to tell maps apart, and short. */
   digestInput() {
-    this.#sumUp();
+    this.sumUp();
     const parts = [this.width, this.height];
     for (let i = 0; i < this.sums.length; i += SUMS) parts.push(this.sums[i], this.sums[i + 1]);
     return new Uint8Array(Uint32Array.from(parts).buffer);
@@ -104,7 +104,7 @@ export class SignedMap {
 
   /** Shares of the picture, 0 to 1, that are liked and disliked. */
   shares() {
-    this.#sumUp();
+    this.sumUp();
     let liked = 0;
     let disliked = 0;
     for (let i = 0; i < this.sums.length; i += SUMS) {
@@ -114,7 +114,8 @@ export class SignedMap {
     return { liked: liked / this.data.length, disliked: disliked / this.data.length };
   }
 
-  #sumUp() {
+  /** Look at the tiles that changed. Doing so now and then leaves little for the end of a stroke. */
+  sumUp() {
     for (let tile = 0; tile < this.stale.length; tile++) {
       if (this.stale[tile]) this.#sumTile(tile);
     }

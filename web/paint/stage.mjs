@@ -251,6 +251,7 @@ export class Stage {
     }
     const pixels = new ImageData(rect.x1 - rect.x0, rect.y1 - rect.y0);
     composite(page.map, rect, this.pattern, pixels.data);
+    page.map.sumUp();
     this.overlay.getContext("2d").putImageData(pixels, rect.x0, rect.y0);
   }
 
