@@ -51,9 +51,14 @@ class Case:
         return sample(replace(self.job, **changes), self.layers(), 1.0, self.noise)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def torchvision() -> None:
+    """diffusers imports it."""
+    import_torchvision()
+
+
 @pytest.fixture(scope="session")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    import_torchvision()
     folder = tmp_path_factory.mktemp("words")
     return {
         f"{kind}-{prediction}": Case(make(folder, prediction))

@@ -200,3 +200,40 @@ def original_vae_name(name: str) -> str:
     if parts[0] in ("quant_conv", "post_quant_conv"):
         return name
     return ".".join([parts[0], *(renamed.get(part, part) for part in inner)])
+
+
+SD = {"cross_attention_dim": 768, "attention_head_dim": 8}
+SDXL = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers"), [(SD, [128, 182, 282]), (SDXL, [560, 737, 794])], ids=["sd15", "sdxl"]
+)
+def test_every_layer_of_the_full_size_unets_has_its_host_name(
+    settings: dict[str, Any], layers: list[int]
+) -> None:
+    """Both ways; the numbers are those of ComfyUI's UNets."""
+    from diffusers import UNet2DConditionModel
+
+    from pxpo_core.backends.diffusers.names import NamedNetwork, names_of
+    from pxpo_core.lora import TARGETS, target_layers
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**settings)
+    network = NamedNetwork(unet, names_of(unet.config))
+    assert [len(target_layers(network, target)) for target in TARGETS] == layers
+    for name, module in network.named_modules():
+        theirs = network.names.diffusers(name)
+        assert theirs is not None
+        assert unet.get_submodule(theirs) is module
