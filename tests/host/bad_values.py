@@ -37,4 +37,30 @@ class BadVAE:
         raise RuntimeError("wrong kind of latent")
 
 
-NODE_CLASS_MAPPINGS = {"PXPOTest_NaNMask": NaNMask, "PXPOTest_BadVAE": BadVAE}
+class LittleMemory:
+    """A model that runs out of memory when more rows than `rows` are trained at once."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "test", "make", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"model": ("MODEL",), "rows": ("INT", {"default": 1})}}
+
+    def make(self, model, rows):
+        import torch
+
+        def limited(apply, arguments):
+            if torch.is_grad_enabled() and len(arguments["input"]) > rows:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+            return apply(arguments["input"], arguments["timestep"], **arguments["c"])
+
+        model = model.clone()
+        model.set_model_unet_function_wrapper(limited)
+        return (model,)
+
+
+NODE_CLASS_MAPPINGS = {
+    "PXPOTest_NaNMask": NaNMask,
+    "PXPOTest_BadVAE": BadVAE,
+    "PXPOTest_LittleMemory": LittleMemory,
+}
