@@ -61,7 +61,7 @@ def moved(world: ToyWorld) -> Policy:
     return Policy(fresh.config, tensors)
 
 
-def measure(threads: int, count: int = 32, repeats: int = 3) -> dict[str, Any]:
+def measure(threads: int, count: int = 16, repeats: int = 3) -> dict[str, Any]:
     """Both worlds at the benchmark's own settings."""
     settings = Settings()
     fast = ToyWorld(settings, fast=True, threads=threads)

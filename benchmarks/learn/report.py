@@ -147,10 +147,7 @@ def final_table(task: str, table: Mapping[str, Any]) -> str:
         entry = table[method]
         if "seeds" not in entry:
             continue
-        counts = [
-            ", ".join("never" if n is None else str(n) for n in entry["images_to_gain"][gain])
-            for gain in gains
-        ]
+        counts = [_counts(entry, gain) for gain in gains]
         measured = [_mean(entry[key]) for key in ("realism", "faces", "detail", "locality")]
         setting = f"{entry['learning_rate']:g}, {entry['batch']}"
         seeds = str(len(entry["seeds"]))
@@ -158,6 +155,17 @@ def final_table(task: str, table: Mapping[str, Any]) -> str:
             _row([f"`{method}`", setting, seeds, *counts, _interval(entry["gain"]), *measured])
         )
     return "\n".join(rows) if len(rows) > 2 else "No final cells yet."
+
+
+def _counts(entry: Mapping[str, Any], gain: str) -> str:
+    """Images per seed at held quality; in brackets, where they differ, at any quality."""
+    shown = []
+    for held, regardless in zip(
+        entry["images_to_gain"][gain], entry["images_to_gain_at_any_quality"][gain], strict=True
+    ):
+        text = "never" if held is None else str(held)
+        shown.append(text if held == regardless else f"{text} ({regardless})")
+    return ", ".join(shown)
 
 
 def _row(cells: Sequence[str]) -> str:
