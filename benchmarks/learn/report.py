@@ -175,7 +175,7 @@ def _row(cells: Sequence[str]) -> str:
 def tuning_table(task: str, table: Mapping[str, Any]) -> str:
     """Every tuning trial; the chosen setting in bold."""
     rows = [
-        "| method | rate | batch | seed | images | gain | realism | faces | quality held |",
+        "| method | rate | batch | seed | images | gain | realism | faces | largest gain held |",
         "| --- " * 9 + "|",
     ]
     for method in _in_order(table):
@@ -190,7 +190,7 @@ def tuning_table(task: str, table: Mapping[str, Any]) -> str:
                 f"| `{method}` | {f'**{rate}**' if chosen else rate} | {trial['batch']} | "
                 f"{trial['seed']} | {trial['images']} | {trial['gain']:.3f} | "
                 f"{trial['realism']:.2f} | {trial['faces']:.2f} | "
-                f"{'yes' if trial['holds'] else 'no'} |"
+                f"{trial['gain_held']:.3f} |"
             )
     return "\n".join(rows) if len(rows) > 2 else "No tuning cells yet."
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .cells import GAINS, key_of
 from .statistics import geometric_mean_ratio, images_to_gain, with_budget
-from .tuning import at_an_edge, chosen_settings, holds
+from .tuning import at_an_edge, chosen_settings, gain_kept, holds
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -110,7 +110,7 @@ def _tuning_summary(own: Records, rate: float | None, batch: int | None) -> dict
                     "gain": last["gain"],
                     "realism": _ratio(last["frechet"], start["frechet"]),
                     "faces": last["valid"],
-                    "holds": holds(start, last),
+                    "gain_held": gain_kept(record),
                 }
             )
     trials.sort(key=lambda t: (t["batch"], t["learning_rate"], t["seed"]))
