@@ -11,7 +11,7 @@ import { PaintStorage } from "./paint/storage.mjs";
 import { PaintWidget } from "./paint/widget.mjs";
 
 const NODE_CLASS = "PXPO_PaintReward";
-const SMALLEST = { width: 460, height: 560 };
+const SMALLEST = { width: 460, height: 440 };
 const FIRST_SIZE = [500, 880];
 
 function paintWidgets() {

@@ -29,7 +29,7 @@ export class Toolbar {
       slider("Size", session, {
         read: () => Math.log(session.size / SMALLEST_SIZE) / Math.log(LARGEST_SIZE / SMALLEST_SIZE),
         write: (t) => ({ size: SMALLEST_SIZE * (LARGEST_SIZE / SMALLEST_SIZE) ** t }),
-        show: () => `${Math.round(session.radius * 2)} px`,
+        show: () => (session.page ? `${Math.round(session.radius * 2)} px` : "–"),
       }),
       slider("Strength", session, {
         read: () => session.strength,
