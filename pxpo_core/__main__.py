@@ -44,12 +44,16 @@ def _train(path: Path) -> int:
     except ConfigError as error:
         logger.error("%s: %s", path, error)
         return 2
+    if launched_as_one(os.environ):
+        logger.error(ONE_PROCESS)
+        return 2
     from .lora_file import LoRAFileError
     from .run import RunError
     from .update import NonFiniteUpdateError
 
     try:
         import diffusers.utils.logging
+        import torch
         import transformers.utils.logging
 
         from .backends.diffusers.loading import PipelineError
@@ -62,9 +66,6 @@ def _train(path: Path) -> int:
     transformers.utils.logging.disable_progress_bar()
     workers: Workers = SingleProcess()
     device = None
-    if launched_as_one(os.environ):
-        logger.error(ONE_PROCESS)
-        return 2
     if any(int(os.environ.get(name, "1")) > 1 for name in PROCESS_COUNTS):
         from .backends.accelerate_workers import AccelerateWorkers
 
@@ -81,6 +82,13 @@ def _train(path: Path) -> int:
         WorkersDisagreeError,
     ) as error:  # fmt: skip
         logger.error("%s", error)
+        return 1
+    except torch.cuda.OutOfMemoryError as error:
+        logger.error(
+            "%s\nFinished rounds are kept. Lower [update] micro_batch, or set [model] "
+            "gradient_checkpointing = true, and start again.",
+            error,
+        )
         return 1
     return 0
 
