@@ -45,7 +45,7 @@ class History:
     def __init__(self, paint_page: PaintPage, run: str, width: int = 340) -> None:
         self.outer, self.page = paint_page, paint_page.page
         self.node = self.page.evaluate(ADD, [run, width])
-        self.outer.centre(self.node)
+        self.outer.centre(self.node, 0.7)  # clear of what the page shows at its edges
 
     def wait_for(self, rounds: int) -> None:
         """Until that many rounds of the run itself are shown, the start not counted."""

@@ -11,7 +11,7 @@ import { Strip } from "./strip.mjs";
 
 const TRASH = "M3 4.5h10M6.5 4.5v-2h3v2M4.3 4.5l.6 9h6.2l.6-9M6.8 7v4M9.2 7v4";
 const EMPTY_HEIGHT = 40;
-const HEIGHT = 288;
+const HEIGHT = 340;
 const BRANCH_HEIGHT = 106; // one more row; others are reached by scrolling
 const MESSAGE_HEIGHT = 48;
 const LAST_WORDS_HEIGHT = 70; // of a run that is gone
