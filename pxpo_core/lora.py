@@ -125,7 +125,7 @@ def target_layers(root: Network, target_modules: str) -> dict[str, nn.Module]:
     """
     found: dict[str, nn.Module] = {}
     for name, layer in root.named_modules():
-        if isinstance(layer, nn.Linear):
+        if is_linear(layer):
             chosen = (
                 target_modules == ALL_LAYERS
                 or _ATTENTION_NAME.search(name) is not None
@@ -146,6 +146,14 @@ def target_layers(root: Network, target_modules: str) -> dict[str, nn.Module]:
     if not found:
         raise ValueError(f"This model has no layers for target_modules = {target_modules!r}.")
     return found
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is a matrix: torch's own, or a host's quantised one of another class."""
+    if isinstance(layer, nn.Linear):
+        return True
+    sizes = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
+    return type(layer).__name__ == "Linear" and all(isinstance(size, int) for size in sizes)
 
 
 def layer_shapes(root: Network) -> dict[str, tuple[int, ...]]:
@@ -249,8 +257,8 @@ class LoRALayers:
 
 def _weight_shape(layer: nn.Module) -> tuple[int, ...]:
     """(out, in, ...) of a layer, from its attributes: a quantised weight has another shape."""
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, layer.in_features
+    if is_linear(layer):
+        return int(layer.out_features), int(layer.in_features)  # type: ignore[arg-type]
     if isinstance(layer, nn.Conv2d):
         return layer.out_channels, layer.in_channels, *layer.kernel_size
     raise TypeError(f"LoRA adapts Linear and Conv2d layers, not {type(layer).__name__}.")

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 def copy_unless_in(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """Copies what backward keeps, except the network's own weights, which nobody overwrites."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    return lambda kept: (
-        kept if kept.untyped_storage().data_ptr() in weights else kept.detach().clone()
-    )
+    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    return lambda kept: kept if kept.untyped_storage()._cdata in weights else kept.detach().clone()
 
 
 class SavedTensors:
