@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..pxpo_core.backends.comfy.memory_plan import TrainingPlan
 from ..pxpo_core.backends.comfy.policy_model import RunIdentity, attach_policy
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.backends.comfy.train import train_round
@@ -13,7 +14,7 @@ from ..pxpo_core.health import should_stop, warning_text, warnings
 from ..pxpo_core.metrics import summarize_rewards
 from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.round import RewardMemory, round_advantages
-from ..pxpo_core.run import RoundRecord, RunHead
+from ..pxpo_core.run import KEEP_LAST, RoundRecord, RunHead
 from ..pxpo_core.update import UpdateConfig
 from .page_tab import page_tab
 from .progress import Progress, say
@@ -74,6 +75,7 @@ class UpdateLoRA(io.ComfyNode):
         keep_partial: list[bool] | None = None,
         anchor_region: list[str] | None = None,
         auto_stop: list[bool] | None = None,
+        keep_last: list[int] | None = None,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
@@ -88,7 +90,7 @@ class UpdateLoRA(io.ComfyNode):
             micro_batch=micro_batch[0],
         )
         run, policy = common_run(rollout, reward)
-        store = run_store()
+        store = run_store((keep_last or [KEEP_LAST])[0])
         head = store.head(run.name) or RunHead(run.name)
         check_current(head, run, policy)
         reward_maps = torch.cat([r.map for r in reward])
@@ -114,6 +116,12 @@ class UpdateLoRA(io.ComfyNode):
             return _nothing_learned(cls.hidden, rollout[0], head, warning_text(found, True))
         start = time.monotonic()
         progress = Progress(node_id, "Training", 1)
+        at_once = [config.micro_batch]
+
+        def planned(plan: TrainingPlan) -> None:
+            at_once[0] = plan.micro_batch
+            progress.describe(plan.text)
+
         result = train_round(
             rollout,
             advantages,
@@ -122,6 +130,7 @@ class UpdateLoRA(io.ComfyNode):
             config,
             head.round + 1,
             progress,
+            planned=planned,
             keep_partial=(keep_partial or [False])[0],
         )
         metrics = {
@@ -175,7 +184,7 @@ class UpdateLoRA(io.ComfyNode):
             success_text(head, summary, [entry["reward_mean"] for entry in head.history])
             + warning_text(found, False)
             + effect.text
-            + memory_text(config.micro_batch, result.micro_batch),
+            + memory_text(at_once[0], result.micro_batch),
         )
 
 

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..pxpo_core.run import KEEP_LAST
 from ..pxpo_core.update import UpdateConfig
 from .types import Reward, Rollout, advanced
 
@@ -75,7 +76,7 @@ def update_inputs() -> list[io.Input]:
                 default=defaults.micro_batch,
                 min=1,
                 max=4096,
-                tooltip="Pictures trained at once. Lower it when memory runs out.",
+                tooltip="The most pictures trained at once; fewer where memory is short.",
             )
         ),
         io.Vae.Input(
@@ -110,6 +111,17 @@ def update_inputs() -> list[io.Input]:
                 optional=True,
                 tooltip="With automatic rewards, make no further round once the pictures "
                 "fall apart: flat, noisy, saturated or all alike for two rounds.",
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "keep_last",
+                default=KEEP_LAST,
+                min=0,
+                max=9999,
+                optional=True,
+                tooltip="How many rounds keep all of what training needs to go on from them "
+                "exactly; older ones save space. 0 = all. LoRAs are never removed.",
             )
         ),
     ]

@@ -10,7 +10,10 @@ from host_prompts import training_graph
 from pxpo_dev.client import Client, ExecutionFailed
 from pxpo_dev.server import Server
 
-SMALL = {"sampler": {"steps": 3}, "update": {"train_steps": 2, "learning_rate": 0.01}}
+SMALL = {
+    "sampler": {"steps": 3},
+    "update": {"train_steps": 2, "learning_rate": 0.01, "auto_stop": False},
+}
 LIMIT = 300.0
 
 

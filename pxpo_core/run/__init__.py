@@ -14,9 +14,10 @@ from .going_back import Branch, GoneBack, check_token
 from .manifest import Manifest, RoundInfo
 from .names import run_directory, validate_run_name
 from .records import RoundRecord, RunHead
-from .store import RunStore
+from .store import KEEP_LAST, RunStore
 
 __all__ = [
+    "KEEP_LAST",
     "Branch",
     "DeletedRun",
     "GoneBack",
