@@ -76,6 +76,41 @@ def test_strokes_wait_for_release_when_the_host_runs_by_itself(
     page.page.evaluate("app.extensionManager.queueSettings.mode = 'disabled'")
 
 
+def test_on_change_learns_once_from_marks_that_were_released(
+    open_page: OpenPage, server: Server, run_name: str
+) -> None:
+    """Every stroke makes the host run the workflow; only "Use these marks" makes it learn."""
+    page = open_page()
+    node = load(page, run_name)
+    folder = server.base / "output" / "pxpo" / run_name
+    page.press()
+    page.page.evaluate("app.extensionManager.queueSettings.mode = 'change'")
+    batch = page.value(node)["batch"]
+    dislike_hair(page)
+    idle(page)
+    assert rounds(folder) == []
+    assert page.value(node)["batch"] == batch
+    page.page.get_by_role("button", name="Use these marks").click()
+    page.says("Round 1 has learned from your marks. Here are new pictures.", timeout=90.0)
+    idle(page)
+    assert rounds(folder) == ["round_0001"], "it went on by itself"
+    assert page.value(node)["batch"] != batch
+    page.page.evaluate("app.extensionManager.queueSettings.mode = 'disabled'")
+
+
+def idle(page: PaintPage) -> None:
+    """Wait until the server has had nothing to do for two seconds."""
+    quiet = time.monotonic()
+    deadline = quiet + 120.0
+    while time.monotonic() - quiet < 2.0:
+        queue = page.server.client.get("/queue")
+        if queue["queue_running"] or queue["queue_pending"]:
+            quiet = time.monotonic()
+        assert time.monotonic() < deadline, "the page keeps asking for runs"
+        page.page.wait_for_timeout(100)
+    page.seen = set(page.server.client.get("/history"))
+
+
 def test_two_workflow_tabs_with_the_same_node_ids(
     open_page: OpenPage, server: Server, pictures: list[str]
 ) -> None:

@@ -31,6 +31,18 @@ test("an end that nobody here caused is a surprise; a late call does not open it
   waiting.dispose();
 });
 
+test("of two waits at once, the second has its turn when the first is over", () => {
+  const waiting = new Waiting();
+  assert.ok(waiting.hear(call("a")));
+  assert.equal(waiting.hear(call("b")), false);
+  assert.equal(waiting.token, "a");
+  waiting.answer();
+  waiting.end("a");
+  assert.ok(waiting.hear(call("b")));
+  assert.ok(waiting.isOpen);
+  waiting.dispose();
+});
+
 test("without a word for some seconds it is over", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const waiting = new Waiting();

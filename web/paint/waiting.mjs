@@ -26,6 +26,8 @@ export class Waiting extends EventTarget {
   /** @returns {boolean} whether this wait is new */
   hear({ token, prompt_id: prompt, seconds_left: seconds }, now = Date.now()) {
     if (typeof token !== "string" || this.over.has(token)) return false;
+    // A node that runs for several batches asks for all at once; they get their turn.
+    if (this.token !== null && token !== this.token) return false;
     const isNew = token !== this.token;
     if (isNew) this.answered = false;
     Object.assign(this, { token, prompt, until: now + seconds * 1000 });
