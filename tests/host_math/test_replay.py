@@ -36,6 +36,18 @@ def test_the_update_direction_equals_finite_differences(precise: Family) -> None
     assert checks.gradient_error(precise, directions=1) < 1e-3
 
 
+@pytest.mark.parametrize(
+    "precise",
+    ["sdxl", "sd3", "flux", "qwen_image", "cosmos_predict2", "ernie_image"],
+    indirect=True,
+)
+def test_the_update_direction_with_checkpointing(precise: Family) -> None:
+    from pxpo_core.backends.comfy.backward import Backward
+
+    backward = Backward(copies=precise.name in IN_PLACE, checkpointing=True)
+    assert checks.gradient_error(precise, directions=1, backward=backward) < 1e-3
+
+
 @pytest.mark.parametrize("precise", ["flux"], indirect=True)
 def test_the_check_is_red_when_work_in_place_is_not_seen(
     precise: Family, monkeypatch: pytest.MonkeyPatch

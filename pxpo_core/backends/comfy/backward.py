@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from .checkpointing import Keep, checkpointed
+from .fused_kernels import differentiable_kernels
 from .in_place import copy_unless_in
 from .patches import OrdinaryTensors, holds_inference_tensors
 
@@ -45,9 +46,14 @@ class Backward:
             keep = _copy
         elif self.copies or _streams_weights(patcher):
             keep = copy_unless_in(network)
-        around: Callable[[], AbstractContextManager[Any]] = nullcontext
-        if holds_inference_tensors(patcher):
-            around = OrdinaryTensors
+        kernels = differentiable_kernels(network)
+        tensors = OrdinaryTensors if holds_inference_tensors(patcher) else nullcontext
+
+        @contextmanager
+        def around() -> Iterator[None]:
+            with kernels(), tensors():
+                yield
+
         with ExitStack() as stack:
             stack.enter_context(around())
             if keep is not _as_it_is:

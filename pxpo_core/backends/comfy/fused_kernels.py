@@ -5,8 +5,8 @@ session such a model gets the kernel library's own reference implementation inst
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -22,18 +22,14 @@ _KERNELS = (
 )  # fmt: skip
 
 
-@contextmanager
-def differentiable_kernels(network: nn.Module) -> Iterator[None]:
-    """Every model call and every repeated part of one computes with kernels that have a backward.
+def differentiable_kernels(network: nn.Module) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes contexts in which the network computes with kernels that have a backward.
 
-    Does nothing for a network whose own code names none of these kernels.
+    Every model call needs one, and so does a part of the model that is run again in backward. Does
+    nothing for a network whose own code names none of these kernels.
     """
     references = _references() if uses_fused_kernels(network) else {}
-    if not references:
-        yield
-        return
-    with _References(references):
-        yield
+    return (lambda: _References(references)) if references else nullcontext
 
 
 def uses_fused_kernels(network: nn.Module) -> bool:

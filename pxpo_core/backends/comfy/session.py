@@ -125,7 +125,7 @@ def _run(
                 stack.enter_context(training_mode(network, *other_networks(guider)))
             else:
                 stack.enter_context(replayable_mode(network))
-            stack.enter_context(differentiable_kernels(network))
+                stack.enter_context(differentiable_kernels(network)())
             if layers is not None:
                 stack.enter_context(layers.attached(network))
             if training is not None:
