@@ -44,7 +44,8 @@ from pxpo_dev.server import Server
 RESULT = REPO / "benchmarks" / "results" / "paint.json"
 CATEGORIES = "devtools.timeline,toplevel,disabled-by-default-devtools.timeline,v8.execute"
 POINTER_EVENTS = ("pointerdown", "pointermove", "pointerup")
-EVENTS_PER_STROKE = 40
+MOVES = 40
+QUICK_MOVES = 8  # of the many strokes that only memory is measured on
 EVENT_SECONDS = 0.008
 
 
@@ -70,8 +71,10 @@ class Trace:
         return self.events
 
 
-def stroke(page: PaintPage, frame: Frame, number: int, paint: bool = True) -> None:
-    """A curved stroke over the picture, of EVENTS_PER_STROKE moves; paint: with the button down."""
+def stroke(
+    page: PaintPage, frame: Frame, number: int, paint: bool = True, moves: int = MOVES
+) -> None:
+    """A curved stroke over the picture; paint: with the button down."""
     mouse = page.page.mouse
     angle = number * 2.4
 
@@ -83,9 +86,9 @@ def stroke(page: PaintPage, frame: Frame, number: int, paint: bool = True) -> No
     mouse.move(*place(0))
     if paint:
         mouse.down()
-    for i in range(1, EVENTS_PER_STROKE + 1):
+    for i in range(1, moves + 1):
         started = time.monotonic()
-        mouse.move(*place(i / EVENTS_PER_STROKE))
+        mouse.move(*place(i / moves))
         time.sleep(max(0.0, EVENT_SECONDS - (time.monotonic() - started)))
     if paint:
         mouse.up()
@@ -206,7 +209,7 @@ def growth(options: argparse.Namespace, page: PaintPage, frame: Frame, session: 
     taken = {"0": memory(session, page.page)}
     half = options.strokes // 2
     for number in range(1, options.strokes + 1):
-        stroke(page, frame, number)
+        stroke(page, frame, number, moves=QUICK_MOVES)
         if number % 20 == 0:
             page.key("x")
         if number in (half, options.strokes):

@@ -40,8 +40,8 @@ class PaintReward(io.ComfyNode):
             "run again: the LoRA learns from it. Press ? in the node for all keys.",
             inputs=[
                 io.Image.Input("image", tooltip="The decoded pictures of the rollout."),
-                # Optional, so that an API call may leave it out and use a mask alone. Nothing can be
-                # wired to it, and a socket beside the canvas would only be in the way.
+                # Optional, so that an API call may leave it out and use a mask alone. Nothing can
+                # be wired to it, and a socket beside the canvas would only be in the way.
                 PaintMarks.Input("marks", optional=True, extra_dict={"socketless": True}),
                 io.Combo.Input(
                     "mask_means",
