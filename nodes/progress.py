@@ -17,6 +17,11 @@ class Progress:
         self._start = time.monotonic()
         self._last_line = 0.0
 
+    def describe(self, what: str) -> None:
+        """What is counted, from now on, said at once."""
+        self._what = what
+        say(self._node_id, f"{what}.")
+
     def __call__(self, done: int, total: int, preview: object | None = None) -> None:
         """done of total units are finished; preview: what the host's previewer made, if any."""
         self._bar.update_absolute(done, total, preview)
