@@ -198,13 +198,13 @@ def replay(job: Any, layers: LoRALayers | None, **options: Any) -> Any:
     return ReplaySession(job, layers, **options)
 
 
-def gradient_error(family: Family, directions: int = 3, **session: Any) -> float:
+def gradient_error(family: Family, directions: int = 3, h: float = 1e-3, **session: Any) -> float:
     """The update direction against central differences of the objective, relative to its norm.
 
     The gradient is the one an update makes: two steps of the schedule, micro-batches of 2. The
     objective is computed here, from the design's formula and the whole batch. Directions: along the
-    gradient, and `directions` mixtures of the layers' parts with random signs. `family` in float64
-    leaves a few 1e-6; in float32 about a hundredth.
+    gradient, and `directions` mixtures of the layers' parts with random signs. h: how far, relative
+    to the LoRA's own norm. session: options of the `ReplaySession` that makes the gradient.
     """
     policy = learned_policy(family)
     rollout = rollout_of(family, policy)
@@ -263,11 +263,12 @@ def gradient_error(family: Family, directions: int = 3, **session: Any) -> float
                 for (name, g), sign in zip(gradient.items(), signs, strict=True)
             }
             expected = sum(float((gradient[n] * direction[n]).sum()) for n in gradient) / norm
-            h = (1e-3 if precise else 2e-2) * _norm(double) / norm
+            distance = h * _norm(double) / norm
             up, down = (
-                replay(rollout.job, layers_at(direction, sign * h))(objective) for sign in (1, -1)
+                replay(rollout.job, layers_at(direction, sign * distance))(objective)
+                for sign in (1, -1)
             )
-            slope = (up - down) / (2 * h * norm)
+            slope = (up - down) / (2 * distance * norm)
             worst = max(worst, abs(slope - expected) / norm)
     return worst
 

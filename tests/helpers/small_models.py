@@ -159,6 +159,17 @@ def available() -> tuple[str, ...]:
     )
 
 
+NOISIER = "sd3_noise_scale"
+
+
+def noisier() -> tuple[str, ...]:
+    """A flow family with a factor on its noise, on hosts that know one."""
+    import comfy.model_sampling
+
+    known = hasattr(comfy.model_sampling.ModelSamplingDiscreteFlow, "set_noise_scale")
+    return (NOISIER,) if known else ()
+
+
 @dataclass
 class Family:
     """A MODEL with prompts, and the job of sampling it.
@@ -240,7 +251,9 @@ class Family:
 def build(name: str, dtype: torch.dtype = torch.float32) -> Family:
     """A family's small model on the CPU, in `dtype`."""
     if name == TOY_FACES:
-        return toy_faces()
+        return toy_faces(dtype)
+    if name == NOISIER:
+        return replace(with_noise_scale(build("sd3", dtype), 4.0), name=name)
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
@@ -337,11 +350,13 @@ def with_noise_scale(family: Family, scale: float) -> Family:
     return replace(family, model=model)
 
 
-def toy_faces() -> Family:
+def toy_faces(dtype: torch.dtype) -> Family:
     """The demo's trained model with its own text encoder and two of its prompts."""
     from demo.toy_faces.loader import load_clip, load_model
 
     model, clip = load_model(), load_clip()
+    network = model.model.diffusion_model.to(dtype)
+    network.dtype = dtype
     positive, negative = (
         clip.encode_from_tokens_scheduled(clip.tokenize(text))
         for text in ("portrait, long red hair, dark skin, green background", "")

@@ -1,0 +1,1 @@
+"""The parity matrix: what `benchmarks/models.py` measures for each model family."""
