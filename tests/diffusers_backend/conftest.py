@@ -67,6 +67,6 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     }
 
 
-@pytest.fixture(params=["sd15-epsilon", "sd15-v_prediction", "sdxl-epsilon"])
+@pytest.fixture(params=["sd15-v_prediction", "sdxl-epsilon"])
 def case(request: pytest.FixtureRequest, cases: dict[str, Case]) -> Case:
     return cases[request.param]
