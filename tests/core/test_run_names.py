@@ -1,5 +1,6 @@
 """Run names: what may become a folder, and what may not."""
 
+import json
 import os
 from pathlib import Path
 
@@ -96,3 +97,14 @@ def test_the_store_refuses_bad_names_everywhere(tmp_path, record):
     with pytest.raises(RunNameError):
         store.write_round("../x", None, 0, record())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_template_has_a_run_of_its_own():
+    """Two templates opened one after the other must not train one run."""
+    names = []
+    for path in sorted((Path(__file__).parents[2] / "example_workflows").glob("*.json")):
+        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        names += [node["widgets_values"][0] for node in nodes if node["type"] == "PXPO_Run"]
+    assert len(names) >= 2
+    assert len(set(names)) == len(names)
+    assert [validate_run_name(name) for name in names] == names

@@ -139,3 +139,31 @@ def test_before_after(server: Server, press: Callable[..., Graph], folder: Path)
         graph["compare"]["inputs"]["rounds"] = text
         with pytest.raises(PromptRejected, match="rounds"):
             server.client.queue(graph)
+
+
+def test_before_after_outside_a_run(
+    server: Server, press: Callable[..., Graph], run_name: str
+) -> None:
+    """Any model with a LoRA; three pictures of an odd size; the base is the same with and without.
+
+    The difference picture is black where nothing changed.
+    """
+    server.client.run(saving(press(update=FAST)))
+    odd = {"latent": {"width": 72, "height": 104, "batch_size": 3}}
+    graph = comparing(press(**odd), "loaded")
+    graph["loaded"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": ["model", 0], "lora_name": f"{run_name}_r0001.safetensors",
+                   "strength_model": 1.0},
+    }  # fmt: skip
+    graph["heatmap"] = {"class_type": "PreviewImage", "inputs": {"images": ["compare", 1]}}
+    without_training(graph)
+    result = server.client.run(graph)
+    assert result.ui("compare", "text")[0].startswith("LoRA off → LoRA on: mean change")
+    heatmaps = pictures(server, result, "heatmap")
+    assert [h.shape for h in heatmaps] == [(104, 72, 3)] * 3
+    (grid,) = pictures(server, result, "compare")
+    assert grid.shape[0] > 3 * 104
+    graph["compare"]["inputs"]["rounds"] = "0, 1"
+    with pytest.raises(ExecutionFailed, match="training run only"):
+        server.client.run(graph)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small_models
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pxpo_dev.comfyui import ComfyUI
 from safetensors.torch import load_file, save_file
 
@@ -167,7 +170,7 @@ def test_the_text_encoders_part_is_left_out_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "scale"),
+    ("values", "scale"),
     [
         ({"unet.r": 3, "unet.lora_alpha": 6}, 2.0),
         ({"unet.lora_alpha": 6, "unet.use_rslora": True}, 6 / 3**0.5),
@@ -182,11 +185,11 @@ def test_the_text_encoders_part_is_left_out_and_counted(tmp_path: Path) -> None:
         ("{", 1.0),
     ],
 )
-def test_an_alpha_in_the_metadata(settings: Any, scale: float | str) -> None:
+def test_an_alpha_in_the_metadata(values: Any, scale: float | str) -> None:
     down, up = pairs()[Q]
     tensors = {f"unet.{diffusers_name(Q)}.lora_A.weight": down,
                f"unet.{diffusers_name(Q)}.lora_B.weight": up}  # fmt: skip
-    text = settings if isinstance(settings, str) else json.dumps(settings)
+    text = values if isinstance(values, str) else json.dumps(values)
     metadata = {"lora_adapter_metadata": text}
     if isinstance(scale, str):
         with pytest.raises(LoRAFileError, match=scale):
@@ -194,6 +197,34 @@ def test_an_alpha_in_the_metadata(settings: Any, scale: float | str) -> None:
         return
     policy = policy_from_tensors(tensors, SHAPES, NAMES, metadata)
     torch.testing.assert_close(change(policy, Q), scale * up @ down)
+
+
+any_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["unet.lora_alpha", "unet.alpha_pattern", "unet.use_rslora", "transformer.lora_alpha"]
+        ),
+        any_json,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_any_metadata_gives_an_error_or_finite_weights(values: dict[str, Any]) -> None:
+    down, up = pairs()[Q]
+    name = f"unet.{diffusers_name(Q)}"
+    tensors = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    metadata = {"lora_adapter_metadata": json.dumps(values)}
+    with suppress(LoRAFileError):
+        policy = policy_from_tensors(tensors, SHAPES, NAMES, metadata)
+        assert bool(torch.isfinite(change(policy, Q)).all())
 
 
 def test_three_layers_of_a_file_are_one_of_the_model() -> None:
@@ -268,8 +299,8 @@ def test_what_diffusers_itself_writes(unet: Any, tmp_path: Path) -> None:
 
     network = unet.diffusers_unet()
     targets = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "proj_in"]
-    settings = LoraConfig(r=3, lora_alpha=6, target_modules=targets)
-    network.add_adapter(settings)
+    adapter = LoraConfig(r=3, lora_alpha=6, target_modules=targets)
+    network.add_adapter(adapter)
     generator = torch.Generator().manual_seed(4)
     for parameter_name, parameter in network.named_parameters():
         if "lora_B" in parameter_name:
@@ -277,7 +308,7 @@ def test_what_diffusers_itself_writes(unet: Any, tmp_path: Path) -> None:
     pipeline: Any = XLPipeline if unet.kind == "sdxl" else StableDiffusionPipeline
     layers = get_peft_model_state_dict(network)
     pipeline.save_lora_weights(
-        tmp_path, unet_lora_layers=layers, unet_lora_adapter_metadata=settings.to_dict()
+        tmp_path, unet_lora_layers=layers, unet_lora_adapter_metadata=adapter.to_dict()
     )
     (path,) = tmp_path.glob("*.safetensors")
     assert len(load_file(path)) == len(layers)
