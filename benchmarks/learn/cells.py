@@ -10,6 +10,7 @@ GAINS: Mapping[str, tuple[float, ...]] = {
     "blue": (0.04, 0.10),
     "hair": (1 / 3, 2 / 3),
     "region": (0.04, 0.10),
+    "alignment": (0.10, 0.20),
     "single_image": (0.25, 0.5),
     "single_image_like": (),
 }

@@ -1,6 +1,7 @@
 """The prompts of the tasks: what the model trains on, and held-out ones it is judged on.
 
-None names a colour or hair, so that neither "less blue" nor "less hair" contradicts a prompt.
+But for the alignment task none names a colour or hair, so that neither "less blue" nor "less
+hair" contradicts a prompt.
 """
 
 from __future__ import annotations
@@ -21,6 +22,19 @@ HELD_OUT = (
     "portrait, tan skin, neutral",
     "portrait, smiling, dark skin",
 )
+COLOURED_TRAINING = (
+    "portrait, blue hair, smiling",
+    "portrait, pink hair, dark skin",
+    "portrait, green hair, neutral",
+    "portrait, blonde hair, light skin",
+)
+COLOURED_HELD_OUT = (
+    "portrait, blue hair, tan skin",
+    "pink hair, smiling",
+    "portrait, green hair, light skin",
+    "blonde hair, open mouth, dark skin",
+)
+"""Of the alignment task: the same four hair colours beside other things."""
 
 
 def spread(prompts: tuple[str, ...], count: int) -> list[str]:

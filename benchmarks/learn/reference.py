@@ -34,13 +34,13 @@ class Reference:
         features = tensors.pop("features")
         return cls(features, tensors)
 
-    def distance(self, task: str, features: Tensor, tilt: float) -> tuple[float, float]:
+    def distance(self, task: str, features: Tensor, tilt: float | None) -> tuple[float, float]:
         """Frechet distance to portraits reweighted to the mean `tilt`, and how many they are worth.
 
         A task without a tilt of its own is compared with all portraits alike.
         """
         values = self._tilts.get(task)
-        if values is None:
+        if values is None or tilt is None:
             return measures.frechet_distance(features, self._features), float(len(self._features))
         weights = measures.tilt_weights(values, tilt)
         distance = measures.frechet_distance(features, self._features, weights)

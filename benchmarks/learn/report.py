@@ -189,7 +189,7 @@ def tuning_table(task: str, table: Mapping[str, Any]) -> str:
             rows.append(
                 f"| `{method}` | {f'**{rate}**' if chosen else rate} | {trial['batch']} | "
                 f"{trial['seed']} | {trial['images']} | {trial['gain']:.3f} | "
-                f"{trial['realism']:.2f} | {trial['faces']:.2f} | "
+                f"{_mean([trial['realism']])} | {trial['faces']:.2f} | "
                 f"{trial['gain_held']:.3f} |"
             )
     return "\n".join(rows) if len(rows) > 2 else "No tuning cells yet."

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pxpo_core.credit import Advantage
 from pxpo_core.lora import LoRALayers, Policy
 from pxpo_core.rollout import Trajectory, draw_noise
 from pxpo_core.update import Experience, NonFiniteUpdateError, update_policy
@@ -19,7 +20,7 @@ from .advantages import Credit
 from .cells import Cell, Protocol
 from .feedback_noise import spoil
 from .judge import Judge, Verdict
-from .methods import METHODS, Method
+from .methods import METHODS
 from .reference import Reference
 from .statistics import images_to_gain
 from .tasks import Task
@@ -31,7 +32,6 @@ FEW_FACES = 0.1
 """Below this share of valid faces a run has collapsed and stops."""
 
 ENOUGH_HAIR = 0.08
-FIELDS = ("skin", "mouth")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Bench:
     ) -> None:
         self._world, self._judge, self._reference = world, judge, reference
         self._tasks, self._say = tasks, say
-        self._base_images: dict[tuple[tuple[str, ...], int], Tensor] = {}
+        self._base_images: dict[tuple[tuple[str, ...], float, int], Tensor] = {}
 
     def run(self, cell: Cell, plan: Protocol) -> dict[str, Any]:
         """The record of one cell."""
@@ -74,21 +74,15 @@ class Bench:
         while images < plan.budget and stopped == "budget":
             number = len(rounds) + 1
             asked = prompts.spread(task.training, cell.batch)
-            trajectory = self._world.sample(policy, asked, cell.seed, number, start)
+            trajectory = self._world.sample(policy, asked, cell.seed, number, start, task.cfg)
             pictures = self._world.decode(trajectory.x_0)
-            rewards = spoil(task.reward(pictures, errors), method.feedback, method.spoilt, errors)
+            rewards = spoil(
+                task.reward(pictures, asked, errors), method.feedback, method.spoilt, errors
+            )
+            advantage = credit.advantage(rewards, pictures, asked)
             try:
                 policy, optimizer, report = self._update(
-                    method,
-                    cell,
-                    number,
-                    policy,
-                    optimizer,
-                    credit,
-                    trajectory,
-                    asked,
-                    rewards,
-                    pictures,
+                    task, cell, number, policy, optimizer, trajectory, asked, advantage
                 )
             except NonFiniteUpdateError:
                 stopped = "not finite"
@@ -115,25 +109,24 @@ class Bench:
 
     def _update(
         self,
-        method: Method,
+        task: Task,
         cell: Cell,
         number: int,
         policy: Policy,
         optimizer: Mapping[str, Tensor],
-        credit: Credit,
         trajectory: Trajectory,
         asked: list[str],
-        rewards: Tensor,
-        pictures: Tensor,
+        advantage: Advantage,
     ) -> tuple[Policy, Mapping[str, Tensor], dict[str, float]]:
-        layers = LoRALayers(policy)
+        """One round's training: the new policy, its optimizer's state, and what to note."""
+        method, layers = METHODS[cell.method], LoRALayers(policy)
         if method.process == "forward":
             trajectory = self._world.diffused(trajectory.x_0, cell.seed, number)
         experience = Experience(
             trajectory,
-            credit.advantage(rewards, pictures, asked),
-            WorldSession(self._world, layers, asked),
-            WorldSession(self._world, None, asked) if method.anchor > 0.0 else None,
+            advantage,
+            WorldSession(self._world, layers, asked, task.cfg),
+            WorldSession(self._world, None, asked, task.cfg) if method.anchor > 0.0 else None,
         )
         config = method.config(cell.rate, min(CHUNK, cell.batch))
         steps_seed = cell.seed * 100_003 + number
@@ -152,13 +145,14 @@ class Bench:
         count = len(base.images)
         pictures = base.images if policy is None else self._held_out(task, policy, count, start)
         verdict = base.verdict if policy is None else self._judge.look(pictures)
-        scores = base.scores if policy is None else task.score(pictures)
+        asked = prompts.interleaved(task.held_out, count)
+        scores = base.scores if policy is None else task.score(pictures, asked)
         gains = scores - base.scores
         if task.relative:
             gains = gains / base.scores.mean().abs()
-        tilt = float(task.tilt(pictures).mean())
         frechet, effective = float("nan"), float("nan")
         if not task.same_picture:
+            tilt = None if task.tilt is None else float(task.tilt(pictures).mean())
             frechet, effective = self._reference.distance(task.name, verdict.features, tilt)
         marked = task.marked(base.verdict)
         inside, outside = measures.locality(base.images, pictures, marked)
@@ -176,9 +170,7 @@ class Bench:
             "saturated": measures.saturated(pictures),
             "change_inside": inside,
             "change_outside": outside,
-            "prompts": measures.prompt_following(
-                dict(verdict.attributes), prompts.interleaved(task.held_out, count), FIELDS
-            ),
+            "prompts": measures.prompt_following(dict(verdict.attributes), asked, task.fields),
         }
 
     def _base(self, task: Task, count: int, start: Tensor | None) -> HeldOut:
@@ -186,18 +178,19 @@ class Bench:
         if start is not None:
             images = self._held_out(task, None, count, start)
         else:
-            key = (task.held_out, count)
+            key = (task.held_out, task.cfg, count)
             if key not in self._base_images:
                 self._base_images[key] = self._held_out(task, None, count, None)
             images = self._base_images[key]
-        return HeldOut(images, self._judge.look(images), task.score(images))
+        asked = prompts.interleaved(task.held_out, count)
+        return HeldOut(images, self._judge.look(images), task.score(images, asked))
 
     def _held_out(
         self, task: Task, policy: Policy | None, count: int, start: Tensor | None
     ) -> Tensor:
         """Pictures of the fixed held-out (prompt, x_T, z)."""
         asked = prompts.interleaved(task.held_out, count)
-        sampled = self._world.sample(policy, asked, HELD_OUT_SEED, 0, start)
+        sampled = self._world.sample(policy, asked, HELD_OUT_SEED, 0, start, task.cfg)
         return self._world.decode(sampled.x_0)
 
     def _start(self, seed: int) -> Tensor:

@@ -83,23 +83,30 @@ class ToyWorld:
         seed: int,
         round_: int,
         start: Tensor | None = None,
+        cfg: float | None = None,
     ) -> Trajectory:
         """One trajectory per prompt; noise depends on (seed, round_, place) only.
 
-        start: one unit noise [4, 32, 32] that all of them start from, or None.
+        start: one unit noise [4, 32, 32] that all of them start from, or None. cfg: another
+        guidance than the settings'.
         """
         count = self.settings.steps + 1
         noise = draw_noise(LATENT, count, seed, round_, range(len(prompts)))
         first = noise[0] if start is None else start.expand_as(noise[0])
-        return self.sample_from(policy, prompts, first, noise[1:])
+        return self.sample_from(policy, prompts, first, noise[1:], cfg)
 
     def sample_from(
-        self, policy: Policy | None, prompts: Sequence[str], start: Tensor, noises: Tensor
+        self,
+        policy: Policy | None,
+        prompts: Sequence[str],
+        start: Tensor,
+        noises: Tensor,
+        cfg: float | None = None,
     ) -> Trajectory:
         """start: unit noise of x_T [B, 4, 32, 32]; noises: z of each step [T, B, 4, 32, 32]."""
         x = start * (1.0 + self.sigmas[0] ** 2) ** 0.5
         layers = None if policy is None else LoRALayers(policy)
-        session = WorldSession(self, layers, prompts)
+        session = WorldSession(self, layers, prompts, cfg)
         eta = self.settings.eta
         with torch.no_grad():
             return session(lambda d: sample_trajectory(d, x, noises, self.sigmas, "vp", eta))
@@ -125,6 +132,7 @@ class ToyWorld:
         x: Tensor,
         sigma: float,
         context: Tensor,
+        cfg: float,
         compiled: bool,
     ) -> Tensor:
         """D(x, sigma) with guidance, [b, 4, 32, 32].
@@ -138,7 +146,7 @@ class ToyWorld:
         else:
             v = self._network(dict(weights), rows, t, context)
         empty, asked = v.chunk(2)
-        guided = empty + self.settings.cfg * (asked - empty)
+        guided = empty + cfg * (asked - empty)
         return x / (sigma**2 + 1.0) - guided * (sigma / (sigma**2 + 1.0) ** 0.5)
 
     def _compiled_call(
@@ -184,8 +192,15 @@ class ToyWorld:
 class WorldSession:
     """A `pxpo_core.denoiser.Session` on Toy Faces; layers None: the base model."""
 
-    def __init__(self, world: ToyWorld, layers: LoRALayers | None, prompts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        world: ToyWorld,
+        layers: LoRALayers | None,
+        prompts: Sequence[str],
+        cfg: float | None = None,
+    ) -> None:
         self._world, self._layers, self._prompts = world, layers, prompts
+        self._cfg = world.settings.cfg if cfg is None else cfg
 
     def __call__(self, work: Callable[[Denoiser], T]) -> T:
         sampling = not torch.is_grad_enabled()
@@ -204,7 +219,9 @@ class WorldSession:
                     + [self._world.context(self._prompts[i]) for i in rows]
                 )
                 part = x[start : start + CHUNK]
-                parts.append(self._world.denoised(weights, part, sigma, context, compiled))
+                parts.append(
+                    self._world.denoised(weights, part, sigma, context, self._cfg, compiled)
+                )
             return torch.cat(parts)
 
         return work(denoise)

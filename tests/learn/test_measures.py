@@ -11,7 +11,14 @@ from benchmarks.learn import measures
 from benchmarks.learn.advantages import Credit, PromptStatistics
 from benchmarks.learn.judge import CLASSES
 from benchmarks.learn.methods import METHODS
-from benchmarks.learn.prompts import HELD_OUT, TRAINING, interleaved, spread
+from benchmarks.learn.prompts import (
+    COLOURED_HELD_OUT,
+    COLOURED_TRAINING,
+    HELD_OUT,
+    TRAINING,
+    interleaved,
+    spread,
+)
 from benchmarks.learn.validity import valid_faces
 from demo.toy_faces.captions import parse_caption
 
@@ -104,6 +111,14 @@ def test_prompts_name_neither_hair_nor_colours_and_are_not_shared() -> None:
     assert not set(TRAINING) & set(HELD_OUT)
     for prompt in (*TRAINING, *HELD_OUT):
         assert set(parse_caption(prompt)) <= {"skin", "mouth"}
+
+
+def test_alignment_asks_for_the_same_colours_in_other_prompts() -> None:
+    def colours(asked: tuple[str, ...]) -> list[str]:
+        return sorted(parse_caption(prompt)["hair_colour"] for prompt in asked)
+
+    assert not set(COLOURED_TRAINING) & set(COLOURED_HELD_OUT)
+    assert colours(COLOURED_TRAINING) == colours(COLOURED_HELD_OUT)
 
 
 def test_prompts_are_used_equally_often() -> None:
