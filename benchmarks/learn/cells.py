@@ -18,6 +18,7 @@ GAINS: Mapping[str, tuple[float, ...]] = {
 
 BRANCHES = 4
 ROUNDS = 10
+HELD_OUT_BRANCHES = 16
 SAME_PICTURE = ("single_image", "single_image_like")
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -60,7 +61,7 @@ def protocol(task: str, tuning: bool, budget: int, held_out: int) -> Protocol:
     A single picture is painted ten times and looked at after every second round.
     """
     if task in SAME_PICTURE:
-        budget = BRANCHES * ROUNDS
+        budget, held_out = BRANCHES * ROUNDS, min(held_out, HELD_OUT_BRANCHES)
         times: Iterable[int] = range(2 * BRANCHES, budget + 1, 2 * BRANCHES)
     elif tuning:
         times = (budget // 2, budget)

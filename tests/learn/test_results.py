@@ -102,6 +102,10 @@ def test_every_evaluation_lies_within_the_budget_and_the_last_is_at_it() -> None
             assert times[-1] == budget
 
 
+def test_one_picture_is_looked_at_in_few_branches_after_every_second_round() -> None:
+    assert protocol("single_image", False, 512, 256) == Protocol(40, (8, 16, 24, 32, 40), 16)
+
+
 def test_cost_grows_with_trained_steps() -> None:
     plan = Protocol(128, (64, 128), 64)
     cell = Cell("blue", "default", 1e-3, 16, 0)
