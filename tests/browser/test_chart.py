@@ -92,11 +92,19 @@ def measured(rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
+@pytest.mark.parametrize(
+    ("server_name", "vue"),
+    [("server", False), ("server", True), ("newest_frontend", False), ("newest_frontend", True)],
+    ids=["classic", "vue", "newest classic", "newest vue"],
+)
 def test_what_a_round_changed_and_the_slider(
-    open_page: Callable[..., PaintPage], server: Server, vue: bool
+    open_page: Callable[..., PaintPage],
+    request: pytest.FixtureRequest,
+    server_name: str,
+    vue: bool,
 ) -> None:
-    page = open_page(vue=vue)
+    server: Server = request.getfixturevalue(server_name)
+    page = open_page(at=server, vue=vue)
     node = page.page.evaluate(ADD)
     page.centre(node)
     slider = page.page.get_by_role("slider", name="Picture 3, before and after round 6")
@@ -117,7 +125,9 @@ def test_what_a_round_changed_and_the_slider(
     assert page.page.evaluate("id => app.graph.getNodeById(id).size[1]", node) > untouched
     page.centre(node)
     if os.environ.get("PXPO_SCREENSHOTS"):
-        page.page.screenshot(path=f"{os.environ['PXPO_SCREENSHOTS']}/slider_{vue}.png")
+        page.page.screenshot(
+            path=f"{os.environ['PXPO_SCREENSHOTS']}/slider_{server_name}_{vue}.png"
+        )
 
     box = slider.bounding_box()
     chart = page.page.locator(CHART).bounding_box()
@@ -134,7 +144,7 @@ def test_what_a_round_changed_and_the_slider(
     def red_share() -> float:
         """How much of the picture's middle row is still the red one."""
         shot = page.page.screenshot(
-            clip={**box, "y": box["y"] + box["height"] * 0.35, "height": 2.0}
+            clip={**box, "y": box["y"] + box["height"] * 0.48, "height": 2.0}
         )
         row = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))[0].astype(int)
         red = int((row[:, 0] - row[:, 1] > 60).sum())
