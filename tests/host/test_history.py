@@ -66,7 +66,7 @@ def test_undo_and_train_again_equals_a_fresh_run(
     # Rounds 4 and 5 of the other run see another reward.
     train(server, press, folder.name, 3)
     for _ in range(2):
-        server.client.run(press(reward={"direction": "more"}))
+        server.client.run(press(reward={"direction": "more"}, update={"auto_stop": False}))
     other = load_file(folder / "round_0004" / "lora.safetensors")
     result = server.client.run(command(folder.name, 3, "token-0001"))
     assert "went back from round 5 to round 3" in result.ui("back", "text")[0]

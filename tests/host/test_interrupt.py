@@ -63,8 +63,8 @@ def test_an_interrupt_keeps_finished_optimizer_steps_if_asked(
     started = time.monotonic()
     server.client.interrupt()
     result = server.client.wait(prompt_id)
-    # To keep something, a round is written to the disk.
-    assert time.monotonic() - started < (3 * LIMIT if keep else LIMIT)
+    # Between two optimizer steps the host prepares the model, and what is kept is written.
+    assert time.monotonic() - started < 3 * LIMIT
     assert result.status == "interrupted", "the queue stops, whether a round was kept or not"
     assert rounds(folder) == ["round_0001", "round_0002"][: 2 if keep else 1]
     if keep:
