@@ -39,11 +39,13 @@ def test_a_restart_of_the_server(open_page: OpenPage, server: Server, pictures: 
     page.reusable = False
     node, marks = painted_once(page, pictures[:2])
     server.stop()
-    # Painting goes on while the server is away, and is saved when it is back.
-    page.stroke(page.frame(WIDTH, HEIGHT), (60, 160), (120, 190))
-    page.says("Not saved yet")
-    assert page.marks(node) != marks
-    server.start()
+    try:
+        # Painting goes on while the server is away, and is saved when it is back.
+        page.stroke(page.frame(WIDTH, HEIGHT), (60, 160), (120, 190))
+        page.says("Not saved yet")
+        assert page.marks(node) != marks
+    finally:
+        server.start()  # other tests use it too
     page.page.locator(".pxpo-message", has_text="saved.").first.wait_for(timeout=60_000)
     (name,) = page.marks(node)
     assert (server.base / "input" / "pxpo" / "maps" / f"{name}.png").is_file()
