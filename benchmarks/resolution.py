@@ -5,9 +5,9 @@
 
 Two parts. Counted, for every size up to 2048: operations of a sampling and of a training step, and
 the bytes a gradient keeps for one picture, without and with gradient checkpointing. The model then
-has no numbers in it (torch's meta device), so a 2048x2048 step costs nothing. Measured, for --sizes:
-the CPU seconds and the memory of a real step with random weights. The counted operations divided by
-the measured rate of the largest measured size say what the other sizes cost.
+has no numbers in it (torch's meta device), so a 2048x2048 step costs nothing. Measured, for
+--sizes: the CPU seconds and the memory of a real step with random weights. The counted operations
+divided by the measured rate of the largest measured size say what the other sizes cost.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def row(size: int, counts: Counted) -> dict[str, Any]:
         "latent_pixels": (size // 8) ** 2,
         "sampling_tflop": round(counts.forward_flop / 1e12, 3),
         "training_tflop": round(counts.training_flop / 1e12, 3),
-        "training_checkpointed_tflop": round((counts.training_flop + counts.forward_flop) / 1e12, 3),
+        "training_checkpointed_tflop": round(
+            (counts.training_flop + counts.forward_flop) / 1e12, 3
+        ),
         "kept_gb_per_picture": gigabytes(plain.needed(1)),
         "kept_checkpointed_gb_per_picture": gigabytes(repeated.needed(1)),
         "attention_share_of_flop": round(counts.attention_flop / counts.forward_flop, 3),
@@ -71,7 +73,7 @@ def row(size: int, counts: Counted) -> dict[str, Any]:
 
 
 def step(size: int) -> dict[str, Any]:
-    """One real sampling step and one real training step; the CPU seconds are those of all threads."""
+    """One real sampling step and one real training step; CPU seconds are those of all threads."""
     from full_size.models import build
     from full_size.work import first_policy, sample_rollout
 

@@ -96,6 +96,7 @@ def test_an_update_keeps_to_the_memory_there_is(
 ) -> None:
     """available: in pictures. The result does not depend on it."""
     from pxpo_core.backends.comfy import measuring
+    from pxpo_core.backends.comfy.memory_plan import USABLE_ON_CPU
     from pxpo_core.backends.comfy.train import train_round
 
     rollout = tiny.rollout(tiny.policy(), batch=4)
@@ -103,7 +104,7 @@ def test_an_update_keeps_to_the_memory_there_is(
     if available is not None:
         with torch.inference_mode(False), torch.enable_grad():
             saved = measuring.try_one_picture(rollout, LoRALayers(rollout.policy)).measured.plain
-        free = int(saved.needed(1) * available / 0.9)
+        free = int(saved.needed(1) * available / USABLE_ON_CPU)
         monkeypatch.setattr(measuring, "_available", lambda guider: free)
     events: list[str] = []
     reward = torch.randn(4, 64, 64, generator=torch.Generator().manual_seed(3))

@@ -8,6 +8,10 @@ from .saved_memory import Measured, SavedMemory
 USABLE = 0.9
 """Share of the free memory that is planned with; the rest is for what sampling needs anyway."""
 
+USABLE_ON_CPU = 0.55
+"""There memory that runs out raises no error but ends the program, and the peak was measured to be
+1.7 times what is counted (SD1.5 at 512x512): buffers of kernels, and of the allocator."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
@@ -34,14 +38,16 @@ class TrainingPlan:
         )
 
 
-def plan_training(measured: Measured, most: int, available: int) -> TrainingPlan:
-    """The largest micro-batch up to `most` that fits into `available` bytes.
+def plan_training(
+    measured: Measured, most: int, available: int, share: float = USABLE
+) -> TrainingPlan:
+    """The largest micro-batch up to `most` that fits into a share of `available` bytes.
 
     Keeping everything for backward is faster than repeating the forward, even for one picture at a
     time; when not even that fits, repeating lets more pictures through at once. One picture with
     repeating is tried in any case: the host may still move weights out of the way.
     """
-    usable = int(USABLE * available)
+    usable = int(share * available)
     plain, checkpointed = measured.plain, measured.checkpointed
     saved = plain if plain.needed(1) <= usable else checkpointed
     pictures = max(1, min(most, _fitting(saved, usable)))

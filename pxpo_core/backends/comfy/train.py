@@ -14,7 +14,7 @@ from ...lora import LoRALayers, Policy
 from ...update import Experience, Progress, UpdateConfig, UpdateResult, update_policy
 from .backward import Backward
 from .measuring import not_repeatable, try_one_picture
-from .memory_plan import TrainingPlan, plan_training
+from .memory_plan import USABLE, USABLE_ON_CPU, TrainingPlan, plan_training
 from .rollout import Rollout
 from .saved_memory import LeftOverGraphError
 from .session import ReplaySession
@@ -103,7 +103,9 @@ def _plan(rollout: Rollout, policy: Policy, most: int) -> TrainingPlan | None:
             if not _out_of_memory(error):
                 raise
             return None
-    return plan_training(trial.measured, most, trial.available)
+    on_cpu = comfy.model_management.is_device_cpu(rollout.job.model.load_device)
+    share = USABLE_ON_CPU if on_cpu else USABLE
+    return plan_training(trial.measured, most, trial.available, share)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
