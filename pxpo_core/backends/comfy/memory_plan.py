@@ -66,5 +66,4 @@ def _fitting(saved: SavedMemory, usable: int) -> int:
 
 
 def _gigabytes(size: int) -> str:
-    gigabytes = size / 1024**3
-    return f"{gigabytes:.1f}" if gigabytes >= 0.095 else f"{gigabytes:.2f}"
+    return f"{max(size / 1024**3, 0.1):.1f}"
