@@ -35,6 +35,17 @@ test("a stroke is worth saving once, and marks the picture as looked at", () => 
   assert.equal(s.pages[1].reviewed, false);
 });
 
+test("other pictures are looked at from the first one, or from a given one that exists", () => {
+  const s = session();
+  s.select(2);
+  s.show(s.pages);
+  assert.equal(s.index, 0);
+  s.show(s.pages, 2);
+  assert.equal(s.index, 2);
+  s.show([s.pages[0]], 2);
+  assert.equal(s.index, 0);
+});
+
 test("opening a picture reviews it; the first one only when something is done to it", () => {
   const s = session();
   assert.deepEqual(s.pages.map((p) => p.reviewed), [false, false, false]);

@@ -81,11 +81,11 @@ export class PaintSession extends EventTarget {
     return Math.max(0.5, (this.size * Math.max(this.page.width, this.page.height)) / 2);
   }
 
-  /** Show other pictures. @param {object[]} shown as Page takes them */
-  show(shown) {
+  /** Show other pictures. @param {object[]} shown as Page takes them @param {number} index first */
+  show(shown, index = 0) {
     this.stroke = null;
     this.pages = shown.map((one) => new Page(one, UNDO_BYTES / shown.length));
-    this.index = Math.min(this.index, Math.max(0, this.pages.length - 1));
+    this.index = Math.min(index, Math.max(0, this.pages.length - 1));
     this.#emit("paint", null);
     this.#emit("view");
   }

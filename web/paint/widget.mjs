@@ -273,7 +273,9 @@ export class PaintWidget {
       }
     }
     this.value = { ...value, batch };
-    this.session.show(images);
+    // A new batch is looked at from its start; one that was seen before, where it was left.
+    const known = images.some((image) => image.mark);
+    this.session.show(images, known ? this.session.index : 0);
     const { pages } = this.session;
     const lost = await Promise.all(pages.map((page, i) => this.#loadPage(page, images[i].start)));
     if (pages !== this.session.pages) return;
