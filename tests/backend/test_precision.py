@@ -166,7 +166,8 @@ def test_weights_of_every_precision_are_trained_on(inference_mode: None, name: s
     assert [(type(p.data), p.dtype, p.requires_grad) for p in network.parameters()] == before
     after = network.state_dict()
     for key, value in bits.items():
-        assert torch.equal(after[key].view(torch.uint8), value.view(torch.uint8)), key
+        a, b = (t if t.ndim else t[None] for t in (after[key], value))
+        assert torch.equal(a.view(torch.uint8), b.view(torch.uint8)), key
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
