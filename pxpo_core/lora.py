@@ -30,7 +30,10 @@ STATE_PREFIX = "diffusion_model."
 """Before every layer name in a file ComfyUI loads."""
 
 _ATTENTION_NAME = re.compile(r"(^|[._])(attn|attention)\d*([._]|$)")
-_BLOCK_NAME = re.compile(r"(^|[._])(blocks|transformer_blocks|layers)([._]|$)")
+# Not the timestep embedding of a UNet's input_blocks, output_blocks and emb_layers.
+_BLOCK_NAME = re.compile(
+    r"(^|[._])(transformer_blocks|(?<!input_)(?<!output_)blocks|(?<!emb_)layers)([._]|$)"
+)
 
 
 @dataclass(frozen=True, slots=True)

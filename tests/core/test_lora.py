@@ -58,6 +58,28 @@ def test_targets_are_chosen_by_name(network):
     assert set(target_layers(network, TARGETS[1])) == {"blocks.attn1", "blocks.ff"}
     everything = {"conv", "blocks.attn1", "blocks.ff", "head"}
     assert set(target_layers(network, ALL_LAYERS)) == everything
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [
+        ("input_blocks.1.1.transformer_blocks.0.ff.net.2", True),  # SD1.5
+        ("joint_blocks.3.x_block.mlp.fc1", True),  # SD3
+        ("double_blocks.3.img_mlp.0", True),  # Flux
+        ("layers.2.feed_forward.w1", True),  # Lumina 2
+        ("blocks.0.mlp.layer1", True),  # Cosmos
+        ("input_blocks.1.0.emb_layers.1", False),
+        ("output_blocks.4.1.proj_in", False),
+        ("time_embed.0", False),
+    ],
+)
+def test_feed_forward_layers_of_real_models(name, chosen):
+    class Named:
+        def named_modules(self):
+            yield "to_q.attn1", nn.Linear(2, 2)  # a network without any target is refused
+            yield name, nn.Linear(2, 2)
+
+    assert (name in target_layers(Named(), TARGETS[1])) is chosen
     with pytest.raises(ValueError, match="no layers"):
         target_layers(nn.Sequential(nn.Linear(2, 2)), ATTENTION)
 

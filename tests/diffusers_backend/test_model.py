@@ -218,7 +218,7 @@ SDXL = {
 
 
 @pytest.mark.parametrize(
-    ("settings", "layers"), [(SD, [128, 182, 282]), (SDXL, [560, 737, 794])], ids=["sd15", "sdxl"]
+    ("settings", "layers"), [(SD, [128, 160, 282]), (SDXL, [560, 700, 794])], ids=["sd15", "sdxl"]
 )
 def test_every_layer_of_the_full_size_unets_has_its_host_name(
     settings: dict[str, Any], layers: list[int]
