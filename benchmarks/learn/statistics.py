@@ -11,21 +11,22 @@ import numpy as np
 RESAMPLES = 10_000
 
 
-def images_to_gain(curve: Sequence[tuple[int, float]], gain: float) -> int | None:
-    """Images at the first evaluation that reaches `gain` and is confirmed by the next one.
+def images_to_gain(
+    curve: Sequence[tuple[int, float]], gain: float, held: Sequence[bool] | None = None
+) -> int | None:
+    """Images at the first evaluation that reaches `gain` and whose gain the next one confirms.
 
-    curve: (training images, gain on the held-out pictures), rising in images. None: never; the
-    last evaluation has no successor and cannot be confirmed.
+    curve: (training images, gain on the held-out pictures), rising in images. held: whether the
+    pictures were still good enough at each of them; None: they always were. The confirming
+    evaluation only confirms the gain. None: never; the last one has no successor.
     """
-    for (images, value), (_, following) in itertools.pairwise(curve):
-        if value >= gain and following >= gain:
+    good = [True] * len(curve) if held is None else held
+    for ((images, value), (_, following)), fine in zip(
+        itertools.pairwise(curve), good, strict=False
+    ):
+        if fine and value >= gain and following >= gain:
             return images
     return None
-
-
-def gain_at(curve: Sequence[tuple[int, float]], images: int) -> float | None:
-    """The gain at exactly this many images, None if it was not evaluated."""
-    return dict(curve).get(images)
 
 
 def with_budget(counts: Sequence[int | None], budgets: Sequence[int]) -> list[int]:

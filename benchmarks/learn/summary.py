@@ -11,6 +11,12 @@ from .tuning import at_an_edge, chosen_settings, gain_kept, holds
 
 Records = Sequence[Mapping[str, Any]]
 
+QUALITIES = {
+    "held quality": "images_to_gain",
+    "any quality": "images_to_gain_at_any_quality",
+}
+"""A race can be won by ruining the pictures: both counts are published."""
+
 
 def summarize(records: Records) -> dict[str, Any]:
     """{task: {method: {...}}} of the final seeds, with each method's tuning and the ratios.
@@ -65,8 +71,8 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
     regardless: dict[str, list[int | None]] = {}
     for gain in GAINS[task]:
         name = f"{gain:.2f}"
-        reached[name] = [images_to_gain(_curve(r, held=True), gain) for r in finals]
-        regardless[name] = [images_to_gain(_curve(r, held=False), gain) for r in finals]
+        reached[name] = [images_to_gain(_curve(r), gain, _held(r)) for r in finals]
+        regardless[name] = [images_to_gain(_curve(r), gain) for r in finals]
     last = [r["evaluations"][-1] for r in finals]
     starts = [r["evaluations"][0] for r in finals]
     return {
@@ -138,31 +144,30 @@ def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
             common = sorted(set(ours["seeds"]) & set(entry["seeds"]))
             if not common:
                 continue
-            a = _counts(entry, name, common)
-            b = _counts(ours, name, common)
-            mean, low, high = geometric_mean_ratio(a, b, paired=True)
-            ratios.setdefault(f"{method} / default", {})[name] = {
-                "ratio": round(mean, 3),
-                "low": round(low, 3),
-                "high": round(high, 3),
-                "seeds": len(common),
-            }
+            for quality, key in QUALITIES.items():
+                a, b = (_counts(e, key, name, common) for e in (entry, ours))
+                mean, low, high = geometric_mean_ratio(a, b, paired=True)
+                ratios.setdefault(f"{method} / default", {})[f"{name}, {quality}"] = {
+                    "ratio": round(mean, 3),
+                    "low": round(low, 3),
+                    "high": round(high, 3),
+                    "seeds": len(common),
+                }
     return ratios
 
 
-def _counts(entry: Mapping[str, Any], name: str, seeds: Sequence[int]) -> list[int]:
+def _counts(entry: Mapping[str, Any], key: str, name: str, seeds: Sequence[int]) -> list[int]:
     places = [entry["seeds"].index(seed) for seed in seeds]
-    counts = [entry["images_to_gain"][name][i] for i in places]
+    counts = [entry[key][name][i] for i in places]
     return with_budget(counts, [entry["budget"][i] for i in places])
 
 
-def _curve(record: Mapping[str, Any], held: bool) -> list[tuple[int, float]]:
-    """Gains by images; with `held`, a gain at lost quality counts as none."""
-    start = record["evaluations"][0]
-    return [
-        (e["images"], e["gain"] if not held or holds(start, e) else 0.0)
-        for e in record["evaluations"]
-    ]
+def _curve(record: Mapping[str, Any]) -> list[tuple[int, float]]:
+    return [(e["images"], e["gain"]) for e in record["evaluations"]]
+
+
+def _held(record: Mapping[str, Any]) -> list[bool]:
+    return [holds(record["evaluations"][0], e) for e in record["evaluations"]]
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:

@@ -59,6 +59,13 @@ def test_a_gain_must_be_confirmed_by_the_next_evaluation() -> None:
     assert images_to_gain(curve[:2], 0.04) is None
 
 
+def test_quality_counts_where_the_gain_is_reached_and_not_where_it_is_confirmed() -> None:
+    curve = [(0, 0.0), (32, 0.05), (64, 0.06), (96, 0.07)]
+    assert images_to_gain(curve, 0.04, [True, True, False, False]) == 32
+    assert images_to_gain(curve, 0.04, [True, False, True, False]) == 64
+    assert images_to_gain(curve, 0.04, [True, False, False, True]) is None
+
+
 def test_never_counts_as_one_more_than_was_tried() -> None:
     assert with_budget([96, None], [128, 512]) == [96, 513]
 
@@ -196,7 +203,7 @@ def test_summary_counts_images_pairs_seeds_and_leaves_tuning_out() -> None:
     assert table["default"]["seeds"] == [0, 1]
     assert table["default"]["images_to_gain"] == {"0.04": [32, 64], "0.10": [32, 64]}
     assert table["ddpo"]["images_to_gain"]["0.10"] == [None, 96]
-    ratio = table["ratios"]["ddpo / default"]["0.10"]
+    ratio = table["ratios"]["ddpo / default"]["0.10, held quality"]
     assert ratio["ratio"] == pytest.approx(math.sqrt(129 / 32 * 96 / 64), abs=1e-3)
     assert table["default"]["locality"] == [None, None]
 
