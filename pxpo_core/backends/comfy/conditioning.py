@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import comfy.conds
 import torch
 from torch import Tensor
 
@@ -89,7 +90,7 @@ def _cond(cond: Any, rows: Sequence[int]) -> Any:
     """One of the host's COND objects, cut to `rows`; constants stay as they are."""
     value = getattr(cond, "cond", None)
     copy_with: Callable[[Any], Any] | None = getattr(cond, "_copy_with", None)
-    if copy_with is None:
+    if copy_with is None or isinstance(cond, comfy.conds.CONDConstant):
         return cond
     if isinstance(value, Tensor):
         return copy_with(_rows(value, rows))
