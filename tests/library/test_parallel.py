@@ -32,6 +32,8 @@ def test_the_update_is_the_one_of_a_single_process(
     """From round 1 on, made by one process and copied, so that both start from the same bits."""
     from pxpo_core.training.loop import train
 
+    torch.set_num_threads(1)  # as the launched processes: other thread counts round otherwise
+
     def config(folder: str, rounds: int) -> Path:
         return write_config(
             f"{folder}{rounds}.toml",
