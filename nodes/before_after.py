@@ -21,7 +21,6 @@ from ..pxpo_core.run import RunError
 from .progress import Progress
 from .runs import run_store
 from .sampling import (
-    LARGEST_SEED,
     cfg_widget,
     denoise_widget,
     eta_widget,
@@ -29,6 +28,7 @@ from .sampling import (
     preview_callback,
     schedule,
     scheduler_widget,
+    seed_widget,
     steps_widget,
 )
 from .types import CATEGORY
@@ -55,14 +55,7 @@ class BeforeAfter(io.ComfyNode):
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image", tooltip="One row of the grid for each."),
                 io.Vae.Input("vae"),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=LARGEST_SEED,
-                    control_after_generate=False,
-                    tooltip="Keep it, to compare the same pictures after every round.",
-                ),
+                seed_widget("Keep it, to compare the same pictures after every round."),
                 steps_widget(),
                 cfg_widget(),
                 scheduler_widget(),

@@ -16,7 +16,6 @@ from ..pxpo_core.lora import LoRALayers
 from .picture_latent import sampled
 from .progress import Progress
 from .sampling import (
-    LARGEST_SEED,
     cfg_widget,
     denoise_widget,
     eta_widget,
@@ -24,6 +23,7 @@ from .sampling import (
     preview_callback,
     schedule,
     scheduler_widget,
+    seed_widget,
     steps_widget,
 )
 from .types import CATEGORY
@@ -47,14 +47,7 @@ class DDIMLogProbSampler(io.ComfyNode):
                 io.Conditioning.Input("positive"),
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image"),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=LARGEST_SEED,
-                    control_after_generate=False,
-                    tooltip="Leave it: every round draws new noise from seed, round and image.",
-                ),
+                seed_widget("Leave it: every round draws new noise from seed, round and image."),
                 steps_widget(),
                 cfg_widget(),
                 scheduler_widget(),

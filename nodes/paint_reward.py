@@ -192,8 +192,7 @@ def _shown(
 def _status(feedback: Feedback) -> str:
     reward = feedback.reward
     if reward.marked:
-        marked = int(reward.map[reward.reviewed].flatten(1).any(dim=1).sum())
-        return f"Marks on {marked} of {reward.batch} pictures."
+        return f"Marks on {reward.marked_images} of {reward.batch} pictures."
     if feedback.missing:
         return "No feedback here yet: the files of earlier marks are not on this computer."
     if feedback.kept:

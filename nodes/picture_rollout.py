@@ -10,11 +10,11 @@ from ..pxpo_core.backends.comfy.forward_process import noised_pictures
 from ..pxpo_core.backends.comfy.policy_model import detach_policy, policy_of
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from .sampling import (
-    LARGEST_SEED,
     cfg_widget,
     prepare,
     schedule,
     scheduler_widget,
+    seed_widget,
     steps_widget,
 )
 from .types import CATEGORY, advanced
@@ -38,14 +38,7 @@ class PictureRollout(io.ComfyNode):
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent", tooltip="The finished pictures, not an empty latent."),
                 advanced(
-                    io.Int.Input(
-                        "seed",
-                        default=0,
-                        min=0,
-                        max=LARGEST_SEED,
-                        control_after_generate=False,
-                        tooltip="For the noise that is added to learn from; every round draws new.",
-                    )
+                    seed_widget("For the noise that is added to learn from; every round draws new.")
                 ),
                 steps_widget(),
                 cfg_widget(),

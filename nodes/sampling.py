@@ -20,6 +20,18 @@ CFG = 3.5
 SCHEDULER = "karras"
 
 
+def seed_widget(tooltip: str) -> io.Int.Input:
+    """A seed that stays: frontends add a changing one to anything of that name unless told."""
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=LARGEST_SEED,
+        control_after_generate=False,
+        tooltip=tooltip,
+    )
+
+
 def steps_widget() -> io.Int.Input:
     return io.Int.Input("steps", default=STEPS, min=2, max=1000)
 

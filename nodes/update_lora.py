@@ -13,7 +13,7 @@ from ..pxpo_core.backends.comfy.train import train_round
 from ..pxpo_core.health import should_stop, warning_text, warnings
 from ..pxpo_core.metrics import summarize_rewards
 from ..pxpo_core.reward import PixelReward
-from ..pxpo_core.round import RewardMemory, round_advantages
+from ..pxpo_core.round import RewardMemory, round_advantages, round_metrics
 from ..pxpo_core.run import KEEP_LAST, RoundRecord, RunHead
 from ..pxpo_core.update import UpdateConfig
 from .page_tab import page_tab
@@ -27,7 +27,6 @@ from .update_report import (
     chart,
     loss_map,
     memory_text,
-    round_metrics,
     round_signs,
     settings,
     stopped_text,
@@ -133,10 +132,9 @@ class UpdateLoRA(io.ComfyNode):
             planned=planned,
             keep_partial=(keep_partial or [False])[0],
         )
+        sampling_steps = len(rollout[0].trajectory.sigmas) - 1
         metrics = {
-            **round_metrics(rollout, reward, summary, result),
-            "images_total": int(head.state.get("images_total", 0)) + summary.images,
-            "seconds": round(time.monotonic() - start, 3),
+            **round_metrics(reward, result, sampling_steps, head.state, time.monotonic() - start),
             "warnings": found,
             **signs,
         }

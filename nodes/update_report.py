@@ -11,7 +11,7 @@ from ..pxpo_core.health import picture_signs
 from ..pxpo_core.metrics import RewardSummary
 from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.run import RunHead
-from ..pxpo_core.update import UpdateConfig, UpdateResult
+from ..pxpo_core.update import UpdateConfig
 
 CHART = (
     *("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images"),
@@ -36,36 +36,6 @@ def settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
         "eta": rollout.trajectory.eta,
         "sigmas": list(rollout.trajectory.sigmas),
     }
-
-
-def round_metrics(
-    rollouts: Sequence[Rollout],
-    rewards: Sequence[PixelReward],
-    summary: RewardSummary,
-    result: UpdateResult,
-) -> dict[str, Any]:
-    """A round's rewards and its training, in numbers."""
-    _, height, width = rewards[0].map.shape
-    return {
-        "reward_mean": summary.mean,
-        "reward_sd": summary.sd,
-        "reward": " + ".join(dict.fromkeys(reward.label for reward in rewards)),
-        "images": summary.images,
-        "marked_images": sum(_marked_images(reward) for reward in rewards),
-        "size": [width, height],
-        "marked_area": summary.marked_area,
-        "grad_norm": result.grad_norm,
-        "kl": result.kl,
-        "learning_rate": result.learning_rate,
-        "trained_steps": list(result.trained_steps),
-        "sampling_steps": len(rollouts[0].trajectory.sigmas) - 1,
-        "micro_batch": result.micro_batch,
-    }
-
-
-def _marked_images(reward: PixelReward) -> int:
-    """Reviewed pictures with feedback anywhere."""
-    return int((reward.map.flatten(1).any(dim=1) & reward.reviewed).sum())
 
 
 def round_signs(rollout: Rollout, rewards: Sequence[PixelReward], signal: float) -> dict[str, Any]:

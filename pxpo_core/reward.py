@@ -73,6 +73,11 @@ class PixelReward:
         return bool(self.map[self.reviewed].any())
 
     @property
+    def marked_images(self) -> int:
+        """Reviewed images with feedback anywhere."""
+        return int((self.map.flatten(1).any(dim=1) & self.reviewed).sum())
+
+    @property
     def batch(self) -> int:
         return int(self.map.shape[0])
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from .credit import Advantage, advantage_map, area_average
+from .metrics import summarize_rewards
 from .reward import PixelReward
+from .update import UpdateResult
 
 RUNNING_DECAY = 0.9
 
@@ -103,3 +105,36 @@ def _split(advantage: Advantage, batches: Sequence[int]) -> list[Advantage]:
         replace(advantage, values=part, unmarked=free)
         for part, free in zip(values, unmarked, strict=True)
     ]
+
+
+def round_metrics(
+    rewards: Sequence[PixelReward],
+    result: UpdateResult,
+    sampling_steps: int,
+    earlier_state: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """A round's rewards and its training in numbers, under the names of the run's history.
+
+    earlier_state: the run's state before the round. seconds: how long the round took.
+    """
+    maps = torch.cat([reward.map for reward in rewards])
+    summary = summarize_rewards(maps)
+    _, height, width = maps.shape
+    return {
+        "reward_mean": summary.mean,
+        "reward_sd": summary.sd,
+        "reward": " + ".join(dict.fromkeys(reward.label for reward in rewards)),
+        "images": summary.images,
+        "marked_images": sum(reward.marked_images for reward in rewards),
+        "size": [width, height],
+        "images_total": int(earlier_state.get("images_total", 0)) + summary.images,
+        "marked_area": summary.marked_area,
+        "seconds": round(seconds, 3),
+        "grad_norm": result.grad_norm,
+        "kl": result.kl,
+        "learning_rate": result.learning_rate,
+        "trained_steps": list(result.trained_steps),
+        "sampling_steps": sampling_steps,
+        "micro_batch": result.micro_batch,
+    }

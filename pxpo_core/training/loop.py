@@ -18,12 +18,11 @@ from ..backends.diffusers.schedule import SCHEDULES
 from ..backends.diffusers.session import ReplaySession, SamplingJob, sample
 from ..credit import Advantage
 from ..lora import Policy, check_fits, new_policy
-from ..metrics import summarize_rewards
 from ..reward import PixelReward, small_pictures
 from ..rollout import Trajectory, draw_noise
-from ..round import RewardMemory, round_advantages
+from ..round import RewardMemory, round_advantages, round_metrics
 from ..run import RoundRecord, RunHead, RunMismatchError, RunStore
-from ..update import Experience, UpdateResult, update_policy
+from ..update import Experience, update_policy
 from ..workers import SingleProcess, Workers, gather_rows, shard
 from .config import ConfigError, TrainConfig
 from .export import export_lora
@@ -153,7 +152,11 @@ class Trainer:
             lambda done, total: progress.training(done, total, steps),
             self._workers,
         )
-        metrics = self._metrics(head, maps, result, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        metrics = {
+            **round_metrics(rewards, result, steps, head.state, seconds),
+            "processes": self._workers.count,
+        }
         state, kept = memory.add_to(head.state, head.memory)
         record = RoundRecord(
             policy=result.policy,
@@ -221,30 +224,6 @@ class Trainer:
             state=record.state,
             memory=record.memory,
         )
-
-    def _metrics(
-        self, head: RunHead, maps: Tensor, result: UpdateResult, seconds: float
-    ) -> dict[str, Any]:
-        """What the run's history says of the round; the same names as in ComfyUI."""
-        summary = summarize_rewards(maps)
-        return {
-            "reward_mean": summary.mean,
-            "reward_sd": summary.sd,
-            "reward": self._scorer.label,
-            "images": summary.images,
-            "marked_images": int(maps.flatten(1).any(dim=1).sum()),
-            "size": [maps.shape[2], maps.shape[1]],
-            "images_total": int(head.state.get("images_total", 0)) + summary.images,
-            "marked_area": summary.marked_area,
-            "seconds": round(seconds, 3),
-            "grad_norm": result.grad_norm,
-            "kl": result.kl,
-            "learning_rate": result.learning_rate,
-            "trained_steps": list(result.trained_steps),
-            "sampling_steps": len(self._job.sigmas) - 1,
-            "micro_batch": result.micro_batch,
-            "processes": self._workers.count,
-        }
 
     def _settings(self) -> Mapping[str, Any]:
         sampling, update = self._config.sampling, asdict(self._config.update)
