@@ -11,7 +11,7 @@ from ..pxpo_core.backends.comfy.kept_rollouts import KeptRollouts, input_key
 from ..pxpo_core.backends.comfy.patches import refuse_unrepeatable
 from ..pxpo_core.backends.comfy.policy_model import detach_policy, policy_of
 from ..pxpo_core.backends.comfy.rollout import Rollout
-from ..pxpo_core.backends.comfy.session import sample
+from ..pxpo_core.backends.comfy.session import predicted_latents, sample
 from ..pxpo_core.lora import LoRALayers
 from .picture_latent import sampled
 from .progress import Progress
@@ -62,6 +62,11 @@ class DDIMLogProbSampler(io.ComfyNode):
             outputs=[
                 io.Latent.Output(display_name="latent"),
                 RolloutType.Output(display_name="rollout"),
+                io.Latent.Output(
+                    display_name="predictions",
+                    tooltip="What the pictures were going to be, at 8 moments on the way. Decode "
+                    "and score them as the pictures, for prediction_reward of PXPO Update LoRA.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -111,4 +116,5 @@ class DDIMLogProbSampler(io.ComfyNode):
                 _KEPT.keep(run.name, key, *found)
         latent, trajectory = found
         rollout = Rollout(trajectory=trajectory, job=job, policy=policy, run=run, base=base)
-        return io.NodeOutput(sampled(latent_image, latent), rollout)
+        on_the_way = predicted_latents(job, trajectory)
+        return io.NodeOutput(sampled(latent_image, latent), rollout, {"samples": on_the_way})

@@ -7,6 +7,7 @@ from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.lora import Policy
 from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.run import RunHead, StaleRolloutError
+from ..pxpo_core.stepwise import checkpoints
 
 
 def common_run(
@@ -57,6 +58,32 @@ def common_run(
         ):
             raise ValueError("All pictures of one round must have the same size.")
     return first.run, first.policy
+
+
+def check_judged(rollouts: Sequence[Rollout], judged: Sequence[PixelReward]) -> None:
+    """Refuse rewards that cannot be of these rollouts' predictions."""
+    if len(judged) != len(rollouts):
+        raise ValueError(
+            f"Got {len(rollouts)} rollouts and {len(judged)} prediction rewards: connect one for "
+            "each rollout, or none."
+        )
+    for rollout, reward in zip(rollouts, judged, strict=True):
+        trajectory = rollout.trajectory
+        if trajectory.process == "forward":
+            raise ValueError(
+                "Finished pictures have no predictions: disconnect prediction_reward, or use the "
+                "DDIM LogProb Sampler."
+            )
+        wanted = len(checkpoints(len(trajectory.trainable))) * trajectory.batch
+        if reward.batch != wanted:
+            raise ValueError(
+                f"prediction_reward is for {reward.batch} pictures, but the sampler's predictions "
+                f"are {wanted}. Connect the reward of exactly the decoded predictions."
+            )
+        if reward.painted:
+            raise ValueError(
+                "prediction_reward must come from an automatic rule, not from painted marks."
+            )
 
 
 def check_current(head: RunHead, run: RunIdentity, policy: Policy) -> None:

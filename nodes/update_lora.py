@@ -21,7 +21,8 @@ from .progress import Progress, say
 from .run_overview import publish_overview
 from .runs import run_store
 from .types import CATEGORY
-from .update_checks import check_current, common_run
+from .update_checks import check_current, check_judged, common_run
+from .update_credit import step_credit
 from .update_effect import Effect, measure_effect
 from .update_report import (
     chart,
@@ -75,6 +76,8 @@ class UpdateLoRA(io.ComfyNode):
         anchor_region: list[str] | None = None,
         auto_stop: list[bool] | None = None,
         keep_last: list[int] | None = None,
+        stepwise: list[bool] | None = None,
+        prediction_reward: list[PixelReward] | None = None,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
@@ -84,12 +87,15 @@ class UpdateLoRA(io.ComfyNode):
             steps_per_rollout=steps_per_rollout[0],
             step_weighting=step_weighting[0],  # type: ignore[arg-type]
             credit_radius=radius,
+            stepwise=(stepwise or [True])[0],
             anchor=anchor[0],
             anchor_region=(anchor_region or ["everywhere"])[0],  # type: ignore[arg-type]
             micro_batch=micro_batch[0],
         )
         run, policy = common_run(rollout, reward)
         store = run_store((keep_last or [KEEP_LAST])[0])
+        if prediction_reward:
+            check_judged(rollout, prediction_reward)
         head = store.head(run.name) or RunHead(run.name)
         check_current(head, run, policy)
         reward_maps = torch.cat([r.map for r in reward])
@@ -100,7 +106,9 @@ class UpdateLoRA(io.ComfyNode):
             return _nothing_learned(cls.hidden, rollout[0], head, why)
         size = tuple(rollout[0].trajectory.x_0.shape[-2:])
         memory = RewardMemory.load(head.state, head.memory, painted)
-        advantages, memory = round_advantages(reward, size, memory, radius)
+        advantages, memory = round_advantages(
+            reward, size, memory, radius, *step_credit(rollout, prediction_reward, config)
+        )
         if all(advantage.is_zero for advantage in advantages):
             return _nothing_learned(
                 cls.hidden,

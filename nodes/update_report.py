@@ -29,6 +29,7 @@ def settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
         "steps_per_rollout": config.steps_per_rollout,
         "step_weighting": config.step_weighting,
         "credit_radius": config.credit_radius if finite else "infinite",
+        "stepwise": config.stepwise,
         "anchor": config.anchor,
         "anchor_region": config.anchor_region,
         "cfg": rollout.job.cfg,

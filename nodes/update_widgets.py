@@ -65,9 +65,10 @@ def update_inputs() -> list[io.Input]:
         advanced(
             io.Combo.Input(
                 "step_weighting",
-                options=["uniform", "exact"],
+                options=["uniform", "exact", "denoised"],
                 default=defaults.step_weighting,
-                tooltip="uniform: all sampling steps count alike. exact: as in DDPO.",
+                tooltip="denoised: steps count by what they do to the picture. uniform: by what "
+                "they do to the noise. exact: as in DDPO.",
             )
         ),
         advanced(
@@ -123,5 +124,20 @@ def update_inputs() -> list[io.Input]:
                 tooltip="How many rounds keep all of what training needs to go on from them "
                 "exactly; older ones save space. 0 = all. LoRAs are never removed.",
             )
+        ),
+        advanced(
+            io.Boolean.Input(
+                "stepwise",
+                default=defaults.stepwise,
+                optional=True,
+                tooltip="Credit each sampling step with what it changed in the picture: learns "
+                "from far fewer pictures. Off: every step counts for all of it, as in the paper.",
+            )
+        ),
+        Reward.Input(
+            "prediction_reward",
+            optional=True,
+            tooltip="The same reward for the sampler's predictions, decoded. Worth it for rewards "
+            "that see more than colour, such as a segmenter's mask; costs 8 more pictures each.",
         ),
     ]

@@ -4,7 +4,7 @@ Order: area average -> baseline -> credit blur -> scale -> clip.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,10 @@ MINIMUM_GROUP = 4
 """Smallest prompt group that carries its own leave-one-out baseline."""
 
 
+StepSplit = Callable[[Tensor], Tensor]
+"""What each sampling step earned, [T - 1, B, h, w], of maps without their baseline [B, h, w]."""
+
+
 @dataclass(frozen=True, slots=True)
 class Advantage:
     """values: [B, h, w] float32, in units of `scale`. rms: before scaling, in reward units.
@@ -27,20 +31,48 @@ class Advantage:
     run_scale: the rms of the run's first non-zero round; strength = min(1, rms / run_scale)
     scales the optimizer step, because Adam forgets how large a gradient was.
     unmarked: [B, h, w] bool, the pixels an anchor may hold; None: not known, so all of them.
+    by_step: [T - 1, B, h, w], what each sampling step earned of it, in the same units; None: every
+    step is credited with all of it.
     """
 
     values: Tensor
     rms: float
     run_scale: float
     unmarked: Tensor | None = None
+    by_step: Tensor | None = None
 
     @property
     def is_zero(self) -> bool:
         return not bool(self.values.any())
 
+    def at(self, step: int) -> Tensor:
+        """What the pixels are worth at a sampling step: [B, h, w]."""
+        return self.values if self.by_step is None else self.by_step[step]
+
+    def rows(self, chosen: slice) -> "Advantage":
+        """Some of the pictures, at the whole batch's scale."""
+        return replace(
+            self,
+            values=self.values[chosen],
+            unmarked=None if self.unmarked is None else self.unmarked[chosen],
+            by_step=None if self.by_step is None else self.by_step[:, chosen],
+        )
+
     @property
     def strength(self) -> float:
         return min(1.0, self.rms / self.run_scale) if self.run_scale > 0.0 else 0.0
+
+
+def joined(parts: Sequence[Advantage]) -> Advantage:
+    """The advantages of one round's batches as one, at their common scale."""
+    unmarked = [part.unmarked for part in parts if part.unmarked is not None]
+    by_step = [part.by_step for part in parts if part.by_step is not None]
+    return replace(
+        parts[0],
+        values=torch.cat([part.values for part in parts]),
+        unmarked=torch.cat(unmarked) if unmarked else None,
+        by_step=torch.cat(by_step, dim=1) if by_step else None,
+    )
 
 
 def area_average(reward: Tensor, size: tuple[int, int]) -> Tensor:
@@ -112,15 +144,17 @@ def heat_kernel(size: int, radius: float) -> Tensor:
 
 
 def blur(maps: Tensor, radius: float) -> Tensor:
-    """Spread credit over `radius` latent pixels: [B, h, w]; 0 = PXPO, infinite = DDPO."""
+    """Spread credit over `radius` latent pixels: [..., h, w]; 0 = PXPO, infinite = DDPO."""
     if radius == 0.0:
         return maps
-    rows = heat_kernel(maps.shape[1], radius).to(maps)
-    columns = heat_kernel(maps.shape[2], radius).to(maps)
+    rows = heat_kernel(maps.shape[-2], radius).to(maps)
+    columns = heat_kernel(maps.shape[-1], radius).to(maps)
     return rows @ maps @ columns
 
 
-def scale_and_clip(maps: Tensor, run_scale: float | None, painted: bool) -> Advantage:
+def scale_and_clip(
+    maps: Tensor, run_scale: float | None, painted: bool, by_step: Tensor | None = None
+) -> Advantage:
     """Divide by max(rms, run_scale) and clip to +-5; painted maps keep their own scale.
 
     run_scale None: this is the run's first round with a signal, which sets it.
@@ -128,8 +162,12 @@ def scale_and_clip(maps: Tensor, run_scale: float | None, painted: bool) -> Adva
     rms = float(maps.square().mean().sqrt())
     run_scale = rms if run_scale is None else run_scale
     divisor = 1.0 if painted else max(rms, run_scale)
-    values = maps / divisor if divisor > 0.0 else maps
-    return Advantage(values.clamp(-CLIP, CLIP), rms, run_scale)
+
+    def scaled(values: Tensor) -> Tensor:
+        return (values / divisor if divisor > 0.0 else values).clamp(-CLIP, CLIP)
+
+    steps = None if by_step is None else scaled(by_step)
+    return Advantage(scaled(maps), rms, run_scale, by_step=steps)
 
 
 def painted_baseline(reward: Tensor, reviewed: Tensor, running: Tensor | None) -> Tensor:
@@ -163,12 +201,13 @@ def advantage_map(
     running: Tensor | None = None,
     run_scale: float | None = None,
     credit_radius: float = 0.0,
+    split: StepSplit | None = None,
 ) -> Advantage:
     """The whole chain for one round.
 
     reward: [B, H, W] signed, in image space. size: latent (h, w). groups: prompt id per image.
     reviewed: [B] bool, only for painted feedback. running: [h, w] moving average of earlier
-    rounds. run_scale: see `scale_and_clip`.
+    rounds. run_scale: see `scale_and_clip`. split: credits each step with its own part.
     """
     maps = area_average(reward, size)
     if painted:
@@ -176,5 +215,6 @@ def advantage_map(
         maps = painted_baseline(maps, everything if reviewed is None else reviewed, running)
     else:
         maps = remove_baseline(maps, groups or [0] * maps.shape[0], running)
-    advantage = scale_and_clip(blur(maps, credit_radius), run_scale, painted)
+    by_step = None if split is None else blur(split(maps), credit_radius)
+    advantage = scale_and_clip(blur(maps, credit_radius), run_scale, painted, by_step)
     return replace(advantage, unmarked=unmarked_pixels(area_average(reward.abs(), size)))

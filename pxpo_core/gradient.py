@@ -59,7 +59,7 @@ def accumulate_gradient(
     empty. first_pass: filled by the first optimizer step with its predictions, which later steps
     are compared to.
     """
-    trajectory, advantage = experience.trajectory, experience.advantage.values
+    trajectory, advantage = experience.trajectory, experience.advantage
     all_steps, trainable = trajectory.steps, trajectory.trainable
     weights = _weights(trajectory, config)
     held = experience.advantage.unmarked if config.anchor_region == "unmarked" else None
@@ -68,7 +68,7 @@ def accumulate_gradient(
         kl = 0.0
         for t in steps:
             step, weight = all_steps[t], weights[t]
-            credit = _credit_at(step, advantage, config.credit_growth)
+            credit = _credit_at(step, advantage.at(t), config.credit_growth)
             for chunk in chunks(trajectory.batch, config.micro_batch):
                 key = (t, chunk.start)
                 worth = credit[chunk]

@@ -13,7 +13,7 @@ from torch import Tensor
 from .rollout import Process
 from .transition import Step, eps_weight
 
-StepWeighting = Literal["uniform", "exact"]
+StepWeighting = Literal["uniform", "exact", "denoised"]
 
 LOG_RATIO_LIMIT = 10.0
 DUAL_CLIP = 3.0
@@ -25,15 +25,19 @@ def step_weights(steps: Sequence[Step], weighting: StepWeighting = "uniform") ->
 
     "exact": 1, the policy gradient as it is; one late step then holds most of it. "uniform": every
     step pulls on the predicted noise with the schedule's RMS weight, a per-step preconditioner.
+    "denoised": it pulls on the denoised prediction with that weight, so that late steps, which
+    decide little, count little.
     """
     if weighting == "exact":
         return tuple(1.0 for _ in steps)
-    weights = [eps_weight(step) for step in steps]
-    finite = [w for w in weights if math.isfinite(w)]
+    on_noise = [eps_weight(step) for step in steps]
+    finite = [w for w in on_noise if math.isfinite(w)]
     if not finite:
         return tuple(1.0 for _ in steps)
     rms = math.sqrt(sum(w * w for w in finite) / len(finite))
-    return tuple(rms / w for w in weights)
+    if weighting == "uniform":
+        return tuple(rms / w for w in on_noise)
+    return tuple(rms * step.std / step.gain for step in steps)
 
 
 def stored_noise_loss(

@@ -1,7 +1,8 @@
 """A round's bookkeeping between its rewards and its update: what a run remembers."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from .credit import Advantage, advantage_map, area_average
 from .metrics import summarize_rewards
 from .reward import PixelReward
+from .stepwise import fitted_credit, judged_credit, side_by_side
 from .update import UpdateResult
 
 RUNNING_DECAY = 0.9
@@ -68,43 +70,57 @@ def round_advantages(
     size: tuple[int, int],
     memory: RewardMemory,
     credit_radius: float,
+    predictions: Sequence[Tensor] | None = None,
+    judged: Sequence[Tensor] | None = None,
 ) -> tuple[list[Advantage], RewardMemory]:
     """Advantage maps of a round's batches, one prompt group each, and the memory they leave.
 
-    rewards: same picture size each, all of the memory's kind. size: latent (h, w).
+    rewards: same picture size each, all of the memory's kind. size: latent (h, w). predictions:
+    of each batch, see `stepwise`; None: every sampling step is credited with the whole picture.
+    judged: reward maps [M b, H, W] of each batch's predictions at their checkpoints, M first, or
+    None where only finished pictures were judged.
     """
     maps = torch.cat([reward.map for reward in rewards])
     reviewed = torch.cat([reward.reviewed for reward in rewards])
     running = memory.running
     if running is not None and tuple(running.shape) != size:
         running = None
+
+    def split(advantages: Tensor) -> Tensor:
+        assert predictions is not None
+        if judged is None:
+            return fitted_credit(predictions, advantages, reviewed)
+        return side_by_side(
+            [
+                judged_credit(
+                    area_average(seen, size).reshape(-1, reward.batch, *size),
+                    area_average(reward.map, size),
+                    len(made) - 1,
+                )
+                for seen, reward, made in zip(judged, rewards, predictions, strict=True)
+            ]
+        )
+
+    batches = [reward.batch for reward in rewards]
     advantage = advantage_map(
         maps,
         size,
-        groups=[group for group, reward in enumerate(rewards) for _ in range(reward.batch)],
+        groups=[group for group, batch in enumerate(batches) for _ in range(batch)],
         reviewed=reviewed,
         painted=memory.painted,
         running=running,
         run_scale=memory.scale,
         credit_radius=credit_radius,
+        split=None if predictions is None else split,
     )
-    advantages = _split(advantage, [reward.batch for reward in rewards])
+    ends = itertools.accumulate(batches)
+    advantages = [
+        advantage.rows(slice(end - batch, end)) for batch, end in zip(batches, ends, strict=True)
+    ]
     if not reviewed.any():
         return advantages, memory
     # A picture nobody looked at says nothing about what pictures are usually worth.
     return advantages, memory.after(advantage, area_average(maps[reviewed], size).mean(dim=0))
-
-
-def _split(advantage: Advantage, batches: Sequence[int]) -> list[Advantage]:
-    """One Advantage per batch, all with the round's scale."""
-    values = torch.split(advantage.values, list(batches))
-    if advantage.unmarked is None:
-        return [replace(advantage, values=part) for part in values]
-    unmarked = torch.split(advantage.unmarked, list(batches))
-    return [
-        replace(advantage, values=part, unmarked=free)
-        for part, free in zip(values, unmarked, strict=True)
-    ]
 
 
 def round_metrics(

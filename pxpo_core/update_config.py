@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from .objective import StepWeighting
 
@@ -18,14 +18,16 @@ class UpdateConfig:
     the base model, anchor_region: on all pixels or only those without feedback nearby.
     credit_radius: see `credit`; an infinite one also pools the ratio, as in DDPO. credit_growth:
     further radius per unit of noise, in latent pixels; each step has sigma_t / a_t units.
+    stepwise: credit each step with what it changed, see `stepwise`.
     """
 
     learning_rate: float = 1e-3
-    train_steps: int = 4
+    train_steps: int = 8
     steps_per_rollout: int = 1
-    step_weighting: StepWeighting = "uniform"
+    step_weighting: StepWeighting = "denoised"
     credit_radius: float = 0.0
     credit_growth: float = 0.0
+    stepwise: bool = True
     anchor: float = 0.0
     anchor_region: AnchorRegion = "everywhere"
     micro_batch: int = 8
@@ -49,5 +51,8 @@ class UpdateConfig:
             raise ValueError(
                 f"anchor_region is everywhere or unmarked, got {self.anchor_region!r}."
             )
-        if self.step_weighting not in ("uniform", "exact"):
-            raise ValueError(f"step_weighting is uniform or exact, got {self.step_weighting!r}.")
+        if self.step_weighting not in get_args(StepWeighting):
+            raise ValueError(
+                f"step_weighting is {', '.join(get_args(StepWeighting))}; got "
+                f"{self.step_weighting!r}."
+            )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from pxpo_core.credit import CLIP, Advantage, area_average, scale_and_clip
+from pxpo_core.credit import CLIP, Advantage, area_average, joined, scale_and_clip
 from pxpo_core.reward import automatic_reward
 from pxpo_core.round import RewardMemory, round_advantages
 
@@ -50,8 +50,18 @@ class Credit:
         self._prompts = PromptStatistics()
         self._memory = RewardMemory(painted)
 
-    def advantage(self, rewards: Tensor, images: Tensor, prompts: Sequence[str]) -> Advantage:
-        """rewards: [B, H, W] for images [B, H, W, 3], equal prompts side by side."""
+    def advantage(
+        self,
+        rewards: Tensor,
+        images: Tensor,
+        prompts: Sequence[str],
+        predictions: Tensor | None = None,
+        judged: Tensor | None = None,
+    ) -> Advantage:
+        """rewards: [B, H, W] for images [B, H, W, 3], equal prompts side by side.
+
+        predictions: [S + 1, B, C, h, w], to credit steps. judged: their rewards, [M, B, H, W].
+        """
         if self._method.baseline == "ddpo":
             scores = self._prompts.normalise(prompts, rewards.mean(dim=(1, 2))).clamp(-CLIP, CLIP)
             return Advantage(scores[:, None, None].expand(-1, *self._size).contiguous(), 1.0, 1.0)
@@ -73,8 +83,10 @@ class Credit:
             self._size,
             self._memory,
             self._method.credit_radius,
+            None if predictions is None else [predictions[:, g] for g in groups],
+            None if judged is None else [judged[:, g].flatten(0, 1) for g in groups],
         )
-        return Advantage(torch.cat([p.values for p in parts]), parts[0].rms, parts[0].run_scale)
+        return joined(parts)
 
 
 def _runs(prompts: Sequence[str]) -> list[slice]:

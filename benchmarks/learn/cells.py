@@ -56,7 +56,7 @@ class Protocol:
 
 
 def protocol(task: str, tuning: bool, budget: int, held_out: int) -> Protocol:
-    """Tuning looks twice, a final run often enough to tell 32 images apart early on.
+    """Tuning looks twice, a final run often enough to tell 16 images apart early on.
 
     A single picture is painted ten times and looked at after every second round.
     """
@@ -66,7 +66,7 @@ def protocol(task: str, tuning: bool, budget: int, held_out: int) -> Protocol:
     elif tuning:
         times = (budget // 2, budget)
     else:
-        spread = [*range(32, 129, 32), *range(192, 513, 64), *range(640, 5121, 128)]
+        spread = [16, 32, 48, *range(64, 129, 32), *range(192, 513, 64), *range(640, 5121, 128)]
         times = (*(t for t in spread if t < budget), budget)
     return Protocol(budget, tuple(times), held_out)
 

@@ -157,7 +157,7 @@ def _worker(queue: Any, end: float, threads: int, fast: bool, number: int) -> No
         # Another process may have finished it since the plan was made.
         if cells.missing([job.cell], records.read(job.raw), job.plan):
             record = bench.run(job.cell, job.plan)
-            records.append(job.raw, {**record, "precision": "bfloat16" if fast else "float32"})
+            records.append(job.raw, record)
 
 
 def _bench(threads: int, fast: bool, number: int) -> Any:

@@ -13,6 +13,7 @@ from pxpo_core.update_config import AnchorRegion, UpdateConfig
 from .feedback_noise import KINDS
 
 Baseline = Literal["none", "group", "ddpo"]
+Stepwise = Literal["task", "fitted", "off"]
 ALL_STEPS = 1000
 
 
@@ -23,7 +24,9 @@ class Method:
     baseline: "none" takes the reward as it is, "group" is the per-pixel leave-one-out mean per
     prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
     images. process: "forward" learns from finished pictures with fresh noise (any sampler's), not
-    from the sampled path. target_modules: which layers get a LoRA.
+    from the sampled path. target_modules: which layers get a LoRA. stepwise: what credits each step
+    with its own part: the task's reward of predictions where it needs that, else the fitted value;
+    always the fitted value; or nothing, as in DDPO and PXPO.
     feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`.
     """
 
@@ -31,8 +34,9 @@ class Method:
     says: str
     credit_radius: float = 0.0
     credit_growth: float = 0.0
-    step_weighting: StepWeighting = "uniform"
-    train_steps: int = 4
+    stepwise: Stepwise = "task"
+    step_weighting: StepWeighting = "denoised"
+    train_steps: int = 8
     steps_per_rollout: int = 1
     baseline: Baseline = "group"
     anchor: float = 0.0
@@ -50,13 +54,17 @@ class Method:
             step_weighting=self.step_weighting,
             credit_radius=self.credit_radius,
             credit_growth=self.credit_growth,
+            stepwise=self.stepwise != "off",
             anchor=self.anchor,
             anchor_region=self.anchor_region,
             micro_batch=micro_batch,
         )
 
 
-_DEFAULT = Method("default", "our defaults: per pixel, group baseline, uniform weights, 4 of 16")
+_DEFAULT = Method(
+    "default",
+    "our defaults: per pixel, credit by step, weights on the denoised prediction, 8 of 16",
+)
 
 METHODS = {
     method.name: method
@@ -66,6 +74,7 @@ METHODS = {
             "published DDPO: image-mean log-prob, exact weights, per-prompt (R - mean) / std, "
             "every step trained",
             credit_radius=math.inf,
+            stepwise="off",
             step_weighting="exact",
             train_steps=ALL_STEPS,
             baseline="ddpo",
@@ -73,18 +82,45 @@ METHODS = {
         replace(
             _DEFAULT,
             name="ddpo_improved",
-            says="DDPO with our baseline, scale and uniform weights",
+            says="DDPO with everything of the default but the pixels: one credit per image",
             credit_radius=math.inf,
         ),
         Method(
             "pxpo",
             "the paper's formula: each pixel's own reward and log-prob, exact weights, every step, "
             "no baseline",
+            stepwise="off",
             step_weighting="exact",
             train_steps=ALL_STEPS,
             baseline="none",
         ),
         _DEFAULT,
+        replace(
+            _DEFAULT,
+            name="whole_path",
+            says="default, every step credited with the finished picture",
+            stepwise="off",
+        ),
+        replace(
+            _DEFAULT,
+            name="fitted",
+            says="default, credit by step from the fitted value instead of judged predictions",
+            stepwise="fitted",
+        ),
+        replace(
+            _DEFAULT,
+            name="earlier",
+            says="the defaults before credit by step: whole path, uniform weights, 4 of 16 steps",
+            stepwise="off",
+            step_weighting="uniform",
+            train_steps=4,
+        ),
+        replace(
+            _DEFAULT,
+            name="weights_uniform",
+            says="default with weights on the predicted noise",
+            step_weighting="uniform",
+        ),
         replace(
             _DEFAULT,
             name="weights_exact",
@@ -105,7 +141,7 @@ METHODS = {
             credit_growth=0.25,
         ),
         replace(_DEFAULT, name="steps_1", says="default, 1 of 16 steps trained", train_steps=1),
-        replace(_DEFAULT, name="steps_8", says="default, 8 of 16 steps trained", train_steps=8),
+        replace(_DEFAULT, name="steps_4", says="default, 4 of 16 steps trained", train_steps=4),
         replace(
             _DEFAULT, name="steps_16", says="default, every step trained", train_steps=ALL_STEPS
         ),
@@ -133,6 +169,7 @@ METHODS = {
             name="forward",
             says="forward-process objective on finished pictures, per pixel, 4 noise levels",
             process="forward",
+            stepwise="off",
         ),
         replace(
             _DEFAULT,

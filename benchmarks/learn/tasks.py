@@ -35,7 +35,8 @@ class Task:
     relative: gains are shares of the base model's own (negative) score. tilt: what the reference
     portraits are reweighted by, so that the task itself does not count as damage. marked: the area
     that the task is about, [B, 256, 256] bool, for locality. painted: the maps are a person's
-    marks. same_picture: every picture starts from one x_T, with fresh noise on the way. cfg:
+    marks. judged: credit by step needs the reward of predictions, for it cannot be told from a
+    latent pixel's surroundings. same_picture: every picture starts from one x_T, with fresh noise on the way. cfg:
     guidance. fields: what prompts name and pictures must keep showing.
     """
 
@@ -47,6 +48,7 @@ class Task:
     marked: Marked
     relative: bool = False
     painted: bool = False
+    judged: bool = False
     same_picture: bool = False
     training: tuple[str, ...] = TRAINING
     held_out: tuple[str, ...] = HELD_OUT
@@ -83,6 +85,7 @@ def hair(segmenter: Segmenter, judge: Judge) -> Task:
         tilt=lambda images: judge.area(images, "hair"),
         marked=lambda verdict: _on_pictures(verdict.labels == CLASSES.index("hair")),
         relative=True,
+        judged=True,
     )
 
 
@@ -153,6 +156,7 @@ def alignment(segmenter: Segmenter, judge: Judge) -> Task:
         training=COLOURED_TRAINING,
         held_out=COLOURED_HELD_OUT,
         cfg=LOW_GUIDANCE,
+        judged=True,
         fields=("hair_colour", "skin", "mouth"),
     )
 

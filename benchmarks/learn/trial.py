@@ -13,6 +13,7 @@ from torch import Tensor
 from pxpo_core.credit import Advantage
 from pxpo_core.lora import LoRALayers, Policy
 from pxpo_core.rollout import Trajectory, draw_noise
+from pxpo_core.stepwise import checkpoints, predictions
 from pxpo_core.update import Experience, NonFiniteUpdateError, update_policy
 
 from . import measures, prompts
@@ -20,7 +21,7 @@ from .advantages import Credit
 from .cells import Cell, Protocol
 from .feedback_noise import spoil
 from .judge import Judge, Verdict
-from .methods import METHODS
+from .methods import METHODS, Method
 from .reference import Reference
 from .statistics import images_to_gain
 from .tasks import Task
@@ -79,7 +80,11 @@ class Bench:
             rewards = spoil(
                 task.reward(pictures, asked, errors), method.feedback, method.spoilt, errors
             )
-            advantage = credit.advantage(rewards, pictures, asked)
+            made = predictions(trajectory) if method.stepwise != "off" else None
+            judged = None
+            if made is not None and task.judged and method.stepwise == "task":
+                judged = self._judged(task, method, asked, made, errors)
+            advantage = credit.advantage(rewards, pictures, asked, made, judged)
             try:
                 policy, optimizer, report = self._update(
                     task, cell, number, policy, optimizer, trajectory, asked, advantage
@@ -100,12 +105,29 @@ class Bench:
             "batch": cell.batch,
             "seed": cell.seed,
             "protocol": plan.to_dict(),
+            "precision": self._world.precision,
             "evaluations": evaluations,
             "rounds": rounds,
             "stopped": stopped,
             "seconds": round(time.monotonic() - begun, 1),
             "cpu_seconds": round(time.process_time() - busy, 1),
         }
+
+    def _judged(
+        self, task: Task, method: Method, asked: list[str], made: Tensor, errors: torch.Generator
+    ) -> Tensor:
+        """Rewards of the predictions at their checkpoints, [M, B, H, W], as spoilt as any."""
+        return torch.stack(
+            [
+                spoil(
+                    task.reward(self._world.decode(made[t]), asked, errors),
+                    method.feedback,
+                    method.spoilt,
+                    errors,
+                )
+                for t in checkpoints(len(made) - 1)
+            ]
+        )
 
     def _update(
         self,

@@ -1,9 +1,9 @@
 """Toy Faces driven in-process and fast: sampling, replay with gradients, decoding.
 
 The U-Net, text encoder, autoencoder and noise schedule of ComfyUI's nodes, called without its
-guider: guidance is one batch of both prompts. Sampling runs compiled, in bfloat16 under autocast;
-gradients are taken in float32 (bfloat16 convolutions have slow gradients on a CPU), and latents,
-noise, the LoRA and its optimizer always are. All methods share this path.
+guider: guidance is one batch of both prompts. Sampling runs compiled, in bfloat16 where the
+processor has it; gradients are taken in float32 (bfloat16 convolutions have slow gradients on a
+CPU), and latents, noise, the LoRA and its optimizer always are. All methods share this path.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class ToyWorld:
 
         torch.set_num_threads(threads)
         self.settings, self.fast = settings, fast
+        # Where the processor has no bfloat16 it is slower than float32.
+        native = fast and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self.precision = "bfloat16" if native else "float32"
         patcher = load_model()
         self._model, self._clip = patcher.model, load_clip()
         self._vae = load_vae().first_stage_model
@@ -157,7 +160,7 @@ class ToyWorld:
         places = torch.arange(2 * CHUNK) % count
         if count < 2 * CHUNK:
             rows, t, context = rows[places], t[places], context[places]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self._compiled(weights, rows, t, context).float()[:count]
 
     def _network(

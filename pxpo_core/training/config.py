@@ -116,6 +116,8 @@ class RewardConfig:
     masks: a picture or a folder of pictures, one for all prompts or one for each in the order of
     their names; white = 1. function: "module:function", called with (images [B, H, W, 3] in 0..1,
     prompts: list of B texts), returns [B, H, W]. It runs code of the person who wrote the file.
+    judge_predictions: score what the pictures were going to be on the way, too; worth its time
+    where a pixel's reward cannot be told from its surroundings, as with a segmenter.
     """
 
     rule: Rule
@@ -127,6 +129,7 @@ class RewardConfig:
     outside: float = 0.0
     normalise: Normalise = "none"
     function: str = ""
+    judge_predictions: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("channel", self.channel, CHANNELS)
@@ -142,6 +145,11 @@ class RewardConfig:
             function.isidentifier() and all(part.isidentifier() for part in module.split("."))
         ):
             raise ValueError(f'function must be written "module:function", got {self.function!r}.')
+        if self.judge_predictions and self.normalise != "none":
+            raise ValueError(
+                f'judge_predictions needs normalise "none", got {self.normalise!r}: predictions '
+                "and pictures must be scored alike."
+            )
         if self.function and self.rule != "function":
             raise ValueError(f'function is given, so rule must be "function", got {self.rule!r}.')
 

@@ -16,12 +16,13 @@ from ..backends.diffusers.model import PipelineModel
 from ..backends.diffusers.peft_layers import PEFTLayers
 from ..backends.diffusers.schedule import SCHEDULES
 from ..backends.diffusers.session import ReplaySession, SamplingJob, sample
-from ..credit import Advantage
+from ..credit import joined
 from ..lora import Policy, check_fits, new_policy
 from ..reward import PixelReward, small_pictures
 from ..rollout import Trajectory, draw_noise
 from ..round import RewardMemory, round_advantages, round_metrics
 from ..run import RoundRecord, RunHead, RunMismatchError, RunStore
+from ..stepwise import checkpoints, predictions
 from ..update import Experience, update_policy
 from ..workers import SingleProcess, Workers, gather_rows, shard
 from .config import ConfigError, TrainConfig
@@ -135,16 +136,20 @@ class Trainer:
         memory = RewardMemory.load(head.state, head.memory, painted=False)
         rewards = self._rewards(maps, pictures)
         size = (int(trajectory.x_0.shape[-2]), int(trajectory.x_0.shape[-1]))
-        advantages, memory = round_advantages(rewards, size, memory, config.update.credit_radius)
+        made, judged = self._predicted(trajectory)
+        advantages, memory = round_advantages(
+            rewards, size, memory, config.update.credit_radius, made, judged
+        )
         if all(advantage.is_zero for advantage in advantages):
             raise NothingToLearnError(
                 f"Round {head.round + 1}: every picture got the same reward everywhere, so there "
                 f"is nothing to prefer. Run {head.name} stays at round {head.round}."
             )
         session, reference = ReplaySession(self._job, layers), ReplaySession(self._job, None)
+        own = joined(advantages).rows(slice(self._held.start, self._held.stop))
         steps = len(trajectory.steps)
         result = update_policy(
-            [Experience(trajectory, _rows(advantages, self._held), session, reference)],
+            [Experience(trajectory, own, session, reference)],
             layers,
             head.optimizer,
             config.update,
@@ -198,6 +203,29 @@ class Trainer:
         maps = gather_rows(scores, self._held, total, self._workers)
         pictures = gather_rows(small_pictures(images), self._held, total, self._workers)
         return self._scorer.finish(maps), pictures
+
+    def _predicted(self, trajectory: Trajectory) -> tuple[list[Tensor] | None, list[Tensor] | None]:
+        """Each prompt's predictions, and their reward maps where they are judged, of the round."""
+        config, count = self._config, self._config.sampling.images_per_prompt
+        if not config.update.stepwise:
+            return None, None
+        own = predictions(trajectory)
+        made = torch.split(self._gathered(own), count, dim=1)
+        if not config.reward.judge_predictions:
+            return list(made), None
+        prompts = [i // count for i in self._held]
+        chosen = own[list(checkpoints(len(own) - 1))]
+        scores = torch.stack(
+            [self._scorer(self._model.decode(d), prompts).to(torch.float32) for d in chosen]
+        )
+        judged = torch.split(self._gathered(scores), count, dim=1)
+        return list(made), [maps.flatten(0, 1) for maps in judged]
+
+    def _gathered(self, maps: Tensor) -> Tensor:
+        """All processes' [n, b, ...] as one [n, B, ...]."""
+        rows = maps.transpose(0, 1).contiguous()
+        total = self._config.sampling.images
+        return gather_rows(rows, self._held, total, self._workers).transpose(0, 1)
 
     def _rewards(self, maps: Tensor, pictures: Tensor) -> list[PixelReward]:
         """One reward per prompt: its pictures are compared with each other."""
@@ -282,17 +310,6 @@ def check_agreement(policy: Policy, workers: Workers) -> None:
             "The processes ended with different weights, so nothing was written. Start them with "
             "the same configuration, files and kind of device."
         )
-
-
-def _rows(advantages: list[Advantage], held: range) -> Advantage:
-    """This process's rows of a whole round's advantages."""
-    chosen, first = slice(held.start, held.stop), advantages[0]
-    unmarked = [part.unmarked for part in advantages if part.unmarked is not None]
-    return replace(
-        first,
-        values=torch.cat([part.values for part in advantages])[chosen],
-        unmarked=torch.cat(unmarked)[chosen] if unmarked else None,
-    )
 
 
 def _check_settings(head: RunHead, config: TrainConfig) -> None:

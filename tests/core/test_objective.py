@@ -174,6 +174,19 @@ def test_uniform_weights_pull_equally_on_the_predicted_noise(family, sigmas, eta
     assert objective.step_weights(steps, "exact") == tuple(1.0 for _ in steps)
 
 
+@pytest.mark.parametrize(("family", "sigmas"), [
+    ("vp", (14.6, 7.0, 3.0, 1.0, 0.3, 0.05)),
+    ("flow", (1.0, 0.8, 0.5, 0.2, 0.05)),
+])  # fmt: skip
+def test_denoised_weights_pull_equally_on_the_prediction(family, sigmas):
+    steps = make_steps(family, sigmas, 1.0)
+    weights = objective.step_weights(steps, "denoised")
+    finite = [w for w in map(eps_weight, steps) if math.isfinite(w)]
+    rms = math.sqrt(sum(w * w for w in finite) / len(finite))
+    pulls = [w * s.gain / s.std for w, s in zip(weights, steps, strict=True)]
+    assert pulls == pytest.approx([rms] * len(steps))
+
+
 def test_a_step_without_signal_does_not_spoil_the_others():
     steps = make_steps("flow", (1.0, 0.8, 0.5, 0.2), 1.0)
     weights = objective.step_weights(steps)

@@ -20,6 +20,7 @@ from pxpo_core.update import Experience, NonFiniteUpdateError, UpdateConfig, upd
 SIGMAS = {"vp": (8.0, 3.0, 1.0, 0.3, 0.0), "flow": (1.0, 0.8, 0.5, 0.2, 0.0)}
 BATCH, SIZE = 8, (3, 4)
 ALL_STEPS = UpdateConfig(train_steps=99, max_grad_norm=1e9)
+ON_NOISE = replace(ALL_STEPS, step_weighting="uniform")
 
 
 class Model(nn.Module):
@@ -105,7 +106,7 @@ class Case:
             self.trajectory.trainable, step_weights(steps, config.step_weighting), strict=True
         ):
             step, z = self.trajectory.steps[t], self.trajectory.noises[t]
-            x, worth = self.trajectory.states[t], self.advantage.values[:, None].double()
+            x, worth = self.trajectory.states[t], self.advantage.at(t)[:, None].double()
             with torch.no_grad(), self.layers.attached(self.model):
                 denoised = self.model(x, step.sigma_t)
             total -= float((worth * weight * step.gain / step.std * z * denoised).mean())
@@ -187,13 +188,26 @@ def test_the_second_step_of_the_forward_process_is_held_near_the_first_predictio
 
 
 @pytest.mark.parametrize("family", list(SIGMAS))
-@pytest.mark.parametrize("weighting", ["uniform", "exact"])
+@pytest.mark.parametrize("weighting", ["uniform", "exact", "denoised"])
 @pytest.mark.parametrize("anchor", [0.0, 0.7])
 @pytest.mark.usefixtures("frozen")
 def test_the_gradient_equals_finite_differences(family, weighting, anchor):
     case = Case(family)
     config = replace(ALL_STEPS, step_weighting=weighting, anchor=anchor)
     check_gradient(case, config, case.gradient(config, reference=Session(case.model, None)))
+
+
+@pytest.mark.usefixtures("frozen")
+def test_every_step_is_pulled_by_what_it_earned():
+    case = Case()
+    steps = len(case.trajectory.trainable)
+    generator = torch.Generator().manual_seed(5)
+    by_step = torch.randn((steps, BATCH, *SIZE), generator=generator)
+    case.advantage = replace(case.advantage, by_step=by_step)
+    check_gradient(case, ALL_STEPS, case.gradient())
+    alike = case.advantage.values.expand(steps, *case.advantage.values.shape)
+    case.advantage = replace(case.advantage, by_step=alike)
+    torch.testing.assert_close(case.gradient(), Case().gradient())
 
 
 @pytest.mark.usefixtures("frozen")
@@ -343,9 +357,9 @@ def test_the_second_step_takes_the_ratio_form(frozen):
 def test_clipping_ends_the_pull_of_a_rollout_used_many_times():
     """Many steps on one rollout stop near the clip range instead of running away."""
     case = Case()
-    few = case.update(replace(ALL_STEPS, learning_rate=1e-2, steps_per_rollout=40))
+    few = case.update(replace(ON_NOISE, learning_rate=1e-2, steps_per_rollout=40))
     norms = few.grad_norm
-    assert norms < 0.5 * Case().update(replace(ALL_STEPS, learning_rate=1e-2)).grad_norm
+    assert norms < 0.5 * Case().update(replace(ON_NOISE, learning_rate=1e-2)).grad_norm
 
 
 # the step
@@ -377,10 +391,10 @@ def test_a_good_reward_becomes_more_likely():
 @pytest.mark.parametrize("strength", [0.5, 0.1])
 def test_brush_strength_scales_the_step(strength):
     """Adam would forget it: the same gradient with half the strength moves half as far."""
-    full = Case().update(replace(ALL_STEPS, max_grad_norm=1.0))
+    full = Case().update(replace(ON_NOISE, max_grad_norm=1.0))
     weak = Advantage(strength * Case().advantage.values, strength * 0.2, 0.2)
-    result = Case().update(replace(ALL_STEPS, max_grad_norm=1.0), advantage=weak)
-    assert result.learning_rate == pytest.approx(strength * ALL_STEPS.learning_rate)
+    result = Case().update(replace(ON_NOISE, max_grad_norm=1.0), advantage=weak)
+    assert result.learning_rate == pytest.approx(strength * ON_NOISE.learning_rate)
     start = make_policy()
     torch.testing.assert_close(
         moved(result, start), strength * moved(full, start), rtol=1e-3, atol=1e-9

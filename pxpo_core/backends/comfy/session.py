@@ -17,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from ...denoiser import Denoiser
 from ...lora import LoRALayers
 from ...rollout import Trajectory, sample_trajectory
+from ...stepwise import checkpoints, predictions
 from ...transition import as_schedule
 from .backward import Backward
 from .conditioning import entry_rows, without_control_gradients
@@ -82,6 +83,15 @@ def sample(
 
     latent = _run(job, layers, body, training=None)
     return latent.cpu(), kept[0]
+
+
+def predicted_latents(job: SamplingJob, trajectory: Trajectory) -> Tensor:
+    """The predictions that a reward may judge, in host units as LATENT samples: [M B, ...]."""
+    made = predictions(trajectory)
+    # Without fresh noise every prediction is the finished picture.
+    chosen = made[list(checkpoints(len(made) - 1)) or [0]].flatten(0, 1)
+    latents: Tensor = job.model.model.process_latent_out(_framed(chosen, has_frames(job.model)))
+    return latents
 
 
 class ReplaySession:

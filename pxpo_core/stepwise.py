@@ -1,0 +1,85 @@
+"""Stepwise credit: each sampling step is worth what it changed, not what all of them led to.
+
+PXPO credits every step's noise at a pixel with the finished pixel, so each step's signal drowns in
+what the other steps did. But the prediction D_t says what the picture was going to be: with a value
+V of pictures, step t earns V(D_t+1) - V(D_t), a temporal difference (Sutton 1988), per pixel.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .rollout import Trajectory
+from .value import fit_value
+
+CHECKPOINTS = 8
+"""How many predictions of a picture are looked at where a reward can judge them."""
+
+
+def predictions(trajectory: Trajectory) -> Tensor:
+    """What each state was going to become, and what it became: [S + 1, B, C, h, w], S trainable.
+
+    D is recovered from x_s = a_s D + direction (x_t - a_t D) / sigma_t + std z. Pixels without
+    noise of their own (masked ones) show the finished picture throughout.
+    """
+    states, noises, x_0 = trajectory.states, trajectory.noises, trajectory.x_0
+    found = []
+    for t in trajectory.trainable:
+        step = trajectory.steps[t]
+        x_s = states[t + 1] if t + 1 < len(states) else x_0
+        mean = x_s - step.std * noises[t]
+        denoised = (mean - step.direction / step.sigma_t * states[t]) / step.gain
+        found.append(torch.where(noises[t].any(dim=1, keepdim=True), denoised, x_0))
+    return torch.stack([*found, x_0])
+
+
+def fitted_credit(rounds: Sequence[Tensor], advantages: Tensor, reviewed: Tensor) -> Tensor:
+    """What every step earned by a value fitted to the finished pictures: [S, B, h, w].
+
+    rounds: predictions of each rollout, [S + 1, b, C, h, w]; S is the largest one's. advantages:
+    [B, h, w] of all rollouts' pictures; reviewed: [B] bool, the others teach and earn nothing.
+    What the value does not explain counts for every step alike.
+    """
+    if not bool(reviewed.any()):
+        return torch.zeros((1, *advantages.shape))
+    finished = torch.cat([made[-1] for made in rounds])
+    value = fit_value(finished[reviewed], advantages[reviewed])
+    steps = []
+    for made, own in zip(
+        rounds, torch.split(advantages, [made.shape[1] for made in rounds]), strict=True
+    ):
+        values = torch.stack([value(denoised) for denoised in made])
+        steps.append(values.diff(dim=0) + (own - values[-1]))
+    return side_by_side(steps) * reviewed[:, None, None]
+
+
+def checkpoints(steps: int) -> tuple[int, ...]:
+    """The trainable steps, of `steps`, whose predictions are looked at: first one first."""
+    count = min(CHECKPOINTS, steps)
+    return tuple(i * steps // count for i in range(count))
+
+
+def judged_credit(rewards: Tensor, finished: Tensor, steps: int) -> Tensor:
+    """What every step earned by the reward of the predictions themselves: [steps, B, h, w].
+
+    rewards: [len(checkpoints), B, h, w]; finished: [B, h, w], the finished pictures'. Steps between
+    two checkpoints earn what they changed together.
+    """
+    earned = torch.cat([rewards, finished[None]]).diff(dim=0)
+    starts = checkpoints(steps)
+    ends = [*starts[1:], steps]
+    return torch.cat(
+        [
+            change.expand(end - start, *change.shape)
+            for change, start, end in zip(earned, starts, ends, strict=True)
+        ]
+    )
+
+
+def side_by_side(steps: Sequence[Tensor]) -> Tensor:
+    """Maps [S, b, h, w] of several rollouts in one; fewer steps are filled up with zeros."""
+    longest = max(len(part) for part in steps)
+    return torch.cat(
+        [torch.cat([p, p.new_zeros((longest - len(p), *p.shape[1:]))]) for p in steps], dim=1
+    )
