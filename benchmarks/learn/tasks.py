@@ -36,8 +36,8 @@ class Task:
     portraits are reweighted by, so that the task itself does not count as damage. marked: the area
     that the task is about, [B, 256, 256] bool, for locality. painted: the maps are a person's
     marks. judged: credit by step needs the reward of predictions, for it cannot be told from a
-    latent pixel's surroundings. same_picture: every picture starts from one x_T, with fresh noise on the way. cfg:
-    guidance. fields: what prompts name and pictures must keep showing.
+    latent pixel's surroundings. same_picture: every picture starts from one x_T, with fresh noise
+    on the way. cfg: guidance. fields: what prompts name and pictures must keep showing.
     """
 
     name: str
