@@ -55,19 +55,17 @@ class Protocol:
         return asdict(self)
 
 
-def protocol(task: str, tuning: bool, budget: int, held_out: int) -> Protocol:
-    """Tuning looks twice, a final run often enough to tell 16 images apart early on.
+def protocol(task: str, budget: int, held_out: int) -> Protocol:
+    """Looks often enough to tell 8 images apart early on; tuning and final runs look alike.
 
     A single picture is painted ten times and looked at after every second round.
     """
     if task in SAME_PICTURE:
         budget, held_out = BRANCHES * ROUNDS, min(held_out, HELD_OUT_BRANCHES)
         times: Iterable[int] = range(2 * BRANCHES, budget + 1, 2 * BRANCHES)
-    elif tuning:
-        times = (budget // 2, budget)
     else:
-        spread = [16, 32, 48, *range(64, 129, 32), *range(192, 513, 64), *range(640, 5121, 128)]
-        times = (*(t for t in spread if t < budget), budget)
+        early, late = (*range(8, 33, 8), 48, 64, 96, 128), range(192, 513, 64)
+        times = (*(t for t in (*early, *late, *range(640, 5121, 128)) if t < budget), budget)
     return Protocol(budget, tuple(times), held_out)
 
 

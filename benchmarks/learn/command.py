@@ -105,7 +105,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
                     wanted.append((Cell(task, method, rate, batch, seed), False))
         for is_tuning in (True, False):
             budget = options.budget or (128 if is_tuning else 512)
-            plan = cells.protocol(task, is_tuning, budget, options.held_out)
+            plan = cells.protocol(task, budget, options.held_out)
             ask = [cell for cell, kind in wanted if kind == is_tuning]
             jobs += [Job(cell, plan, raw) for cell in cells.missing(ask, done, plan)]
     return jobs

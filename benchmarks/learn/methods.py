@@ -27,7 +27,8 @@ class Method:
     from the sampled path. target_modules: which layers get a LoRA. stepwise: what credits each step
     with its own part: the task's reward of predictions where it needs that, else the fitted value;
     always the fitted value; or nothing, as in DDPO and PXPO.
-    feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`.
+    feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`. auto_stop:
+    stop when the pictures fall apart, as the Update node does.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Method:
     target_modules: str = "all layers"
     feedback: str = "none"
     spoilt: float = 0.0
+    auto_stop: bool = False
 
     def config(self, learning_rate: float, micro_batch: int) -> UpdateConfig:
         return UpdateConfig(
@@ -140,6 +142,7 @@ METHODS = {
             says="default with a credit radius of 0.25 sigma latent pixels at each step",
             credit_growth=0.25,
         ),
+        replace(_DEFAULT, name="auto_stop", says="default, stopped as in the node", auto_stop=True),
         replace(_DEFAULT, name="steps_1", says="default, 1 of 16 steps trained", train_steps=1),
         replace(_DEFAULT, name="steps_4", says="default, 4 of 16 steps trained", train_steps=4),
         replace(

@@ -7,7 +7,7 @@ from typing import Any
 
 from .cells import GAINS, key_of
 from .statistics import geometric_mean_ratio, images_to_gain, with_budget
-from .tuning import at_an_edge, chosen_settings, gain_kept, holds
+from .tuning import at_an_edge, chosen_settings, curve_of, gain_kept
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -69,10 +69,11 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
     first = finals[0]
     reached: dict[str, list[int | None]] = {}
     regardless: dict[str, list[int | None]] = {}
+    curves = [curve_of(record) for record in finals]
     for gain in GAINS[task]:
         name = f"{gain:.2f}"
-        reached[name] = [images_to_gain(_curve(r), gain, _held(r)) for r in finals]
-        regardless[name] = [images_to_gain(_curve(r), gain) for r in finals]
+        reached[name] = [images_to_gain(curve, gain, held) for curve, held in curves]
+        regardless[name] = [images_to_gain(curve, gain) for curve, _ in curves]
     last = [r["evaluations"][-1] for r in finals]
     starts = [r["evaluations"][0] for r in finals]
     return {
@@ -160,14 +161,6 @@ def _counts(entry: Mapping[str, Any], key: str, name: str, seeds: Sequence[int])
     places = [entry["seeds"].index(seed) for seed in seeds]
     counts = [entry[key][name][i] for i in places]
     return with_budget(counts, [entry["budget"][i] for i in places])
-
-
-def _curve(record: Mapping[str, Any]) -> list[tuple[int, float]]:
-    return [(e["images"], e["gain"]) for e in record["evaluations"]]
-
-
-def _held(record: Mapping[str, Any]) -> list[bool]:
-    return [holds(record["evaluations"][0], e) for e in record["evaluations"]]
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pxpo_core import health
 from pxpo_core.credit import Advantage
+from pxpo_core.health import picture_signs
 from pxpo_core.lora import LoRALayers, Policy
+from pxpo_core.reward import small_pictures
 from pxpo_core.rollout import Trajectory, draw_noise
 from pxpo_core.stepwise import checkpoints, predictions
 from pxpo_core.update import Experience, NonFiniteUpdateError, update_policy
@@ -70,7 +73,7 @@ class Bench:
         start = self._start(cell.seed) if task.same_picture else None
         base = self._base(task, plan.held_out, start)
         evaluations = [self._evaluate(task, base, None, 0, start)]
-        rounds: list[dict[str, float]] = []
+        rounds: list[dict[str, Any]] = []
         images, stopped = 0, "budget"
         while images < plan.budget and stopped == "budget":
             number = len(rounds) + 1
@@ -85,6 +88,12 @@ class Bench:
             if made is not None and task.judged and method.stepwise == "task":
                 judged = self._judged(task, method, asked, made, errors)
             advantage = credit.advantage(rewards, pictures, asked, made, judged)
+            signs = _signs(pictures, advantage, rounds, task.painted)
+            if method.auto_stop and health.should_stop(signs["warnings"], rounds):
+                stopped = "health"
+                if evaluations[-1]["images"] < images:
+                    evaluations.append(self._evaluate(task, base, policy, images, start))
+                break
             try:
                 policy, optimizer, report = self._update(
                     task, cell, number, policy, optimizer, trajectory, asked, advantage
@@ -92,11 +101,11 @@ class Bench:
             except NonFiniteUpdateError:
                 stopped = "not finite"
                 break
-            rounds.append({"reward": float(rewards.mean()), **report})
+            rounds.append({"reward": float(rewards.mean()), **report, **signs})
             images += cell.batch
             if any(images - cell.batch < at <= images for at in plan.evaluations):
                 evaluations.append(self._evaluate(task, base, policy, images, start))
-                stopped = _stop(task, evaluations, cell.tuning)
+                stopped = _stop(task, evaluations)
                 self._say(_line(cell, evaluations[-1], time.monotonic() - begun))
         return {
             "task": cell.task,
@@ -165,9 +174,13 @@ class Bench:
     ) -> dict[str, Any]:
         """Everything that is measured on the held-out pictures after `images` training images."""
         count = len(base.images)
-        pictures = base.images if policy is None else self._held_out(task, policy, count, start)
-        verdict = base.verdict if policy is None else self._judge.look(pictures)
         asked = prompts.interleaved(task.held_out, count)
+        pictures, kl = base.images, 0.0
+        if policy is not None:
+            trajectory = self._held_out(task, policy, count, start)
+            pictures = self._world.decode(trajectory.x_0)
+            kl = self._world.kl_to_base(trajectory, asked, task.cfg)
+        verdict = base.verdict if policy is None else self._judge.look(pictures)
         scores = base.scores if policy is None else task.score(pictures, asked)
         gains = scores - base.scores
         if task.relative:
@@ -183,6 +196,7 @@ class Bench:
             "n": count,
             "score": float(scores.mean()),
             "gain": float(gains.mean()),
+            "kl": kl,
             "gain_se": float(gains.std() / len(gains) ** 0.5),
             "frechet": frechet,
             "reference_effective": effective,
@@ -197,23 +211,22 @@ class Bench:
 
     def _base(self, task: Task, count: int, start: Tensor | None) -> HeldOut:
         """The base model's held-out pictures; tasks with the same prompts share them."""
-        if start is not None:
-            images = self._held_out(task, None, count, start)
+        key = None if start is not None else (task.held_out, task.cfg, count)
+        if key is None or key not in self._base_images:
+            images = self._world.decode(self._held_out(task, None, count, start).x_0)
+            if key is not None:
+                self._base_images[key] = images
         else:
-            key = (task.held_out, task.cfg, count)
-            if key not in self._base_images:
-                self._base_images[key] = self._held_out(task, None, count, None)
             images = self._base_images[key]
         asked = prompts.interleaved(task.held_out, count)
         return HeldOut(images, self._judge.look(images), task.score(images, asked))
 
     def _held_out(
         self, task: Task, policy: Policy | None, count: int, start: Tensor | None
-    ) -> Tensor:
-        """Pictures of the fixed held-out (prompt, x_T, z)."""
+    ) -> Trajectory:
+        """Paths of the fixed held-out (prompt, x_T, z)."""
         asked = prompts.interleaved(task.held_out, count)
-        sampled = self._world.sample(policy, asked, HELD_OUT_SEED, 0, start, task.cfg)
-        return self._world.decode(sampled.x_0)
+        return self._world.sample(policy, asked, HELD_OUT_SEED, 0, start, task.cfg)
 
     def _start(self, seed: int) -> Tensor:
         """The x_T of a single picture: the seed's first one whose pictures show hair."""
@@ -226,14 +239,22 @@ class Bench:
         raise RuntimeError(f"None of {CHUNK} pictures of seed {seed} shows hair.")
 
 
-def _stop(task: Task, evaluations: list[dict[str, Any]], tuning: bool) -> str:
+def _stop(task: Task, evaluations: list[dict[str, Any]]) -> str:
     """Why the run is over, "budget" while it is not."""
     if evaluations[-1]["valid"] < FEW_FACES:
         return "no faces"
     curve = [(e["images"], e["gain"]) for e in evaluations]
-    if not tuning and task.gains and images_to_gain(curve, task.gains[-1]) is not None:
+    if task.gains and images_to_gain(curve, task.gains[-1]) is not None:
         return "confirmed"
     return "budget"
+
+
+def _signs(
+    pictures: Tensor, advantage: Advantage, rounds: list[dict[str, Any]], painted: bool
+) -> dict[str, Any]:
+    """What the Update node would note and warn of, before it trains on these pictures."""
+    signs = {**picture_signs(small_pictures(pictures)).to_dict(), "signal": advantage.rms}
+    return {**signs, "warnings": health.warnings(signs, rounds, painted)}
 
 
 def _line(cell: Cell, found: Mapping[str, Any], seconds: float) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .cells import key_of
+from .cells import GAINS, key_of
+from .statistics import images_to_gain
 
 REALISM = 1.25
 """A gain counts while the Frechet distance stays within this factor of its start."""
@@ -31,24 +33,47 @@ def gain_kept(record: Mapping[str, Any]) -> float:
     return max((float(e["gain"]) for e in later if holds(start, e)), default=0.0)
 
 
-def chosen_settings(records: Iterable[Mapping[str, Any]]) -> Settings:
-    """(task, method) -> (rate, batch) with the largest mean gain kept over the tuning seeds.
+def curve_of(record: Mapping[str, Any]) -> tuple[list[tuple[int, float]], list[bool]]:
+    """(images, gain) of every evaluation, and whether the pictures held there."""
+    evaluations = record["evaluations"]
+    curve = [(e["images"], e["gain"]) for e in evaluations]
+    return curve, [holds(evaluations[0], e) for e in evaluations]
 
-    Only settings tried on as many seeds as the best-tried one of that method compete.
+
+def chosen_settings(records: Iterable[Mapping[str, Any]]) -> Settings:
+    """(task, method) -> (rate, batch) that reaches the gains from the fewest images, pictures held.
+
+    The larger gain decides, then the smaller one, then the largest gain kept. Only settings tried
+    on as many seeds as the best-tried one of that method compete.
     """
-    found: dict[tuple[str, str], dict[tuple[float, int], list[float]]] = defaultdict(
+    found: dict[tuple[str, str], dict[tuple[float, int], list[Mapping[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for record in records:
         cell = key_of(record)
         if cell.tuning:
-            found[cell.task, cell.method][cell.rate, cell.batch].append(gain_kept(record))
+            found[cell.task, cell.method][cell.rate, cell.batch].append(record)
     settings: Settings = {}
-    for key, tried in found.items():
-        most = max(len(gains) for gains in tried.values())
-        means = {s: sum(g) / len(g) for s, g in tried.items() if len(g) == most}
-        settings[key] = max(means, key=lambda s: (means[s], -s[0]))
+    for (task, method), tried in found.items():
+        most = max(len(seeds) for seeds in tried.values())
+        ranks = {s: _rank(task, seeds) for s, seeds in tried.items() if len(seeds) == most}
+        settings[task, method] = min(ranks, key=lambda s: (*ranks[s], s[0]))
     return settings
+
+
+def _images(record: Mapping[str, Any], gain: float) -> int | None:
+    curve, held = curve_of(record)
+    return images_to_gain(curve, gain, held)
+
+
+def _rank(task: str, records: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+    """Smaller is better: per gain, larger first, the seeds that miss it and the images to it."""
+    rank: list[float] = []
+    for gain in reversed(GAINS[task]):
+        counts = [_images(record, gain) for record in records]
+        reached = [math.log(count) for count in counts if count is not None]
+        rank += [float(counts.count(None)), sum(reached) / max(1, len(reached))]
+    return (*rank, -sum(gain_kept(record) for record in records) / len(records))
 
 
 def setting_for(chosen: Settings, task: str, method: str) -> tuple[float, int] | None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from pxpo_core.denoiser import Denoiser
 from pxpo_core.lora import ALL_LAYERS, LoRAConfig, LoRALayers, Policy, new_policy, target_layers
 from pxpo_core.rollout import Trajectory, diffuse, draw_noise, sample_trajectory
+from pxpo_core.stepwise import predictions
 from pxpo_core.transition import as_schedule
 
 T = TypeVar("T")
@@ -119,6 +120,23 @@ class ToyWorld:
         # The sampled path's noise is part of x_0: this must be other noise.
         noises = draw_noise(LATENT, self.settings.steps, seed + 2**40, round_, range(len(x_0)))
         return diffuse(x_0, noises, self.sigmas, "vp")
+
+    @torch.no_grad()
+    def kl_to_base(self, trajectory: Trajectory, prompts: Sequence[str], cfg: float) -> float:
+        """KL(policy || base) of whole sampling paths, in nats per picture, from CHUNK of them."""
+        made = predictions(trajectory)[:, :CHUNK]
+        rows = range(made.shape[1])
+
+        def total(denoise: Denoiser) -> float:
+            nats = 0.0
+            for t in trajectory.trainable:
+                step = trajectory.steps[t]
+                base = denoise(trajectory.states[t, :CHUNK], step.sigma_t, rows)
+                drift = (made[t] - base) * (step.gain / step.std)
+                nats += 0.5 * float(drift.square().sum()) / len(rows)
+            return nats
+
+        return WorldSession(self, None, prompts[:CHUNK], cfg)(total)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

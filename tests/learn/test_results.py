@@ -103,14 +103,13 @@ def test_an_unfinished_race_is_run_again_with_a_larger_budget_and_a_won_one_is_n
 
 def test_every_evaluation_lies_within_the_budget_and_the_last_is_at_it() -> None:
     for budget in (64, 128, 160, 512, 5120):
-        for tuning in (True, False):
-            times = protocol("blue", tuning, budget, 64).evaluations
-            assert list(times) == sorted(set(times))
-            assert times[-1] == budget
+        times = protocol("blue", budget, 64).evaluations
+        assert list(times) == sorted(set(times))
+        assert times[-1] == budget
 
 
 def test_one_picture_is_looked_at_in_few_branches_after_every_second_round() -> None:
-    assert protocol("single_image", False, 512, 256) == Protocol(40, (8, 16, 24, 32, 40), 16)
+    assert protocol("single_image", 512, 256) == Protocol(40, (8, 16, 24, 32, 40), 16)
 
 
 def test_cost_grows_with_trained_steps() -> None:
@@ -156,6 +155,15 @@ def test_a_gain_at_lost_quality_does_not_choose_a_rate() -> None:
     faceless = record(rate=3e-3, seed=1000, curve=[evaluation(128, 0.30, valid=0.5)])
     assert [gain_kept(r) for r in (gentle, wild, faceless)] == [0.10, 0.0, 0.0]
     assert chosen_settings([wild, gentle, faceless]) == {("blue", "default"): (1e-3, 16)}
+
+
+def test_the_fastest_setting_wins_and_never_loses_to_a_larger_gain_later() -> None:
+    fast = record(rate=3e-3, seed=1000, curve=[evaluation(n, 0.12) for n in (32, 64)])
+    slow = record(
+        rate=1e-3, seed=1000, curve=[evaluation(n, g) for n, g in ((32, 0.0), (64, 0.2), (96, 0.2))]
+    )
+    ruined = record(rate=1e-2, seed=1000, curve=[evaluation(n, 0.5, frechet=2.0) for n in (8, 16)])
+    assert chosen_settings([slow, ruined, fast]) == {("blue", "default"): (3e-3, 16)}
 
 
 def test_final_seeds_never_choose_a_rate() -> None:
