@@ -18,7 +18,8 @@ LEAST_DETAIL, MOST_DETAIL = 0.6, 1.7
 LEAST_VARIETY = 0.5
 MORE_SATURATED = 0.25
 LEAST_SIGNAL = 0.1
-LARGEST_KL = 0.1
+LARGEST_DRIFT = 0.06
+"""Nats per latent value. On Toy Faces pictures became unlike portraits from about 0.06 on."""
 
 GOING_BACK = "go back some rounds, lower learning_rate or raise anchor"
 
@@ -60,9 +61,9 @@ def warnings(
     """Plain sentences on what got worse, worst first; empty when all is well.
 
     now, history: a round's and the earlier rounds' metrics, with the keys of `PictureSigns`,
-    "prompt" and "signal" (rms of the advantage before scaling), and "kl" of the rounds that had an
-    anchor. Only rounds of the same prompt compare. painted: a person's marks may well get fewer;
-    that is no warning.
+    "prompt", "signal" (rms of the advantage before scaling) and "drift" (see `path_drift`).
+    Only rounds of the same prompt compare. painted: a person's marks may well get fewer; that is
+    no warning.
     """
     same = [entry for entry in history if entry.get("prompt") == now.get("prompt")]
     first = [entry for entry in same if "detail" in entry][:REFERENCE_ROUNDS]
@@ -81,8 +82,8 @@ def warnings(
     signal = _relative(now, first, "signal")
     if not painted and signal is not None and signal < LEAST_SIGNAL:
         found.append("all pictures get nearly the same reward, so there is little left to learn")
-    if history and float(history[-1].get("kl", 0.0)) > LARGEST_KL:
-        found.append("the LoRA is far from the base model")
+    if float(now.get("drift", 0.0)) > LARGEST_DRIFT:
+        found.append("the LoRA has moved far from the base model")
     return found
 
 

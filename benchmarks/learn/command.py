@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _train_judge()
     if options.what == "precision":
         return _measure_precision(options.threads)
+    if options.what == "agreement":
+        return _measure_agreement(options.threads)
     if options.what == "report":
         from .report import write_report
 
@@ -55,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py learn", description=__doc__)
-    parser.add_argument("what", choices=("plan", "tune", "final", "report", "judge", "precision"))
+    parser.add_argument(
+        "what",
+        choices=("plan", "tune", "final", "report", "judge", "precision", "agreement"),
+    )
     parser.add_argument("--task", choices=tuple(cells.GAINS), action="append")
     parser.add_argument("--methods", default=",".join(MAIN))
     parser.add_argument("--rates", default=",".join(f"{r:g}" for r in cells.RATES))
@@ -206,6 +211,13 @@ def _measure_precision(threads: int) -> int:
     from .precision import measure
 
     return _keep("learn_precision.json", measure(threads))
+
+
+def _measure_agreement(threads: int) -> int:
+    from .agreement import measure
+
+    bench = _bench(threads, fast=False, number=0)
+    return _keep("learn_agreement.json", measure(bench.world, bench.tasks("blue", "hair")))
 
 
 def _keep(name: str, figures: dict[str, Any]) -> int:

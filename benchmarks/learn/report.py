@@ -52,17 +52,27 @@ def plots(summary: Mapping[str, Any]) -> dict[str, str]:
     for task, table in summary.items():
         gain: dict[str, list[list[tuple[float, float]]]] = {}
         front: dict[str, list[list[tuple[float, float]]]] = {}
+        moved: dict[str, list[list[tuple[float, float]]]] = {}
         for method in _in_order(table):
             curves = table[method].get("curves", [])
             if curves:
-                gain[method] = [[(i, g) for i, g, _ in curve] for curve in curves]
-                front[method] = [[(g, f) for _, g, f in curve] for curve in curves]
+                gain[method] = [[(i, g) for i, g, _, _ in curve] for curve in curves]
+                front[method] = [[(g, f) for _, g, f, _ in curve if f] for curve in curves]
+                moved[method] = [
+                    [(k, g) for _, g, _, k in curve] for curve in curves if None not in curve[-1]
+                ]
         if gain:
             made[f"learn_{task}.svg"] = line_plot(
                 f"{task}: gain on held-out pictures", "training images", "gain", gain, GAINS[task]
             )
             made[f"learn_{task}_realism.svg"] = line_plot(
                 f"{task}: what the gain costs", "gain", "Frechet distance", front
+            )
+            made[f"learn_{task}_kl.svg"] = line_plot(
+                f"{task}: gain by distance from the base model",
+                "KL of a whole path, nats per picture",
+                "gain",
+                moved,
             )
         noise = _noise_curves(table)
         if noise:

@@ -96,7 +96,8 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
         ],
         "locality": [_ratio(e["change_inside"], e["change_outside"]) for e in last],
         "curves": [
-            [[e["images"], e["gain"], e["frechet"]] for e in r["evaluations"]] for r in finals
+            [[e["images"], e["gain"], e["frechet"], e.get("kl")] for e in r["evaluations"]]
+            for r in finals
         ],
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pxpo_core import health
 from pxpo_core.credit import Advantage
+from pxpo_core.drift import path_drift
 from pxpo_core.health import picture_signs
 from pxpo_core.lora import LoRALayers, Policy
 from pxpo_core.reward import small_pictures
@@ -62,6 +63,13 @@ class Bench:
         self._tasks, self._say = tasks, say
         self._base_images: dict[tuple[tuple[str, ...], float, int], Tensor] = {}
 
+    @property
+    def world(self) -> ToyWorld:
+        return self._world
+
+    def tasks(self, *names: str) -> list[Task]:
+        return [self._tasks[name] for name in names]
+
     def run(self, cell: Cell, plan: Protocol) -> dict[str, Any]:
         """The record of one cell."""
         begun, busy = time.monotonic(), time.process_time()
@@ -88,7 +96,8 @@ class Bench:
             if made is not None and task.judged and method.stepwise == "task":
                 judged = self._judged(task, method, asked, made, errors)
             advantage = credit.advantage(rewards, pictures, asked, made, judged)
-            signs = _signs(pictures, advantage, rounds, task.painted)
+            drift = 0.0 if not rounds else path_drift(trajectory, self._base_of(task, asked))
+            signs = _signs(pictures, advantage, drift, rounds, task.painted)
             if method.auto_stop and health.should_stop(signs["warnings"], rounds):
                 stopped = "health"
                 if evaluations[-1]["images"] < images:
@@ -138,6 +147,10 @@ class Bench:
             ]
         )
 
+    def _base_of(self, task: Task, asked: list[str]) -> WorldSession:
+        """The base model, for single pictures."""
+        return WorldSession(self._world, None, asked, task.cfg, compiled=False)
+
     def _update(
         self,
         task: Task,
@@ -179,7 +192,7 @@ class Bench:
         if policy is not None:
             trajectory = self._held_out(task, policy, count, start)
             pictures = self._world.decode(trajectory.x_0)
-            kl = self._world.kl_to_base(trajectory, asked, task.cfg)
+            kl = path_drift(trajectory, WorldSession(self._world, None, asked, task.cfg), CHUNK)
         verdict = base.verdict if policy is None else self._judge.look(pictures)
         scores = base.scores if policy is None else task.score(pictures, asked)
         gains = scores - base.scores
@@ -250,10 +263,18 @@ def _stop(task: Task, evaluations: list[dict[str, Any]]) -> str:
 
 
 def _signs(
-    pictures: Tensor, advantage: Advantage, rounds: list[dict[str, Any]], painted: bool
+    pictures: Tensor,
+    advantage: Advantage,
+    drift: float,
+    rounds: list[dict[str, Any]],
+    painted: bool,
 ) -> dict[str, Any]:
     """What the Update node would note and warn of, before it trains on these pictures."""
-    signs = {**picture_signs(small_pictures(pictures)).to_dict(), "signal": advantage.rms}
+    signs = {
+        **picture_signs(small_pictures(pictures)).to_dict(),
+        "signal": advantage.rms,
+        "drift": drift,
+    }
     return {**signs, "warnings": health.warnings(signs, rounds, painted)}
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from pxpo_core.denoiser import Denoiser
 from pxpo_core.lora import ALL_LAYERS, LoRAConfig, LoRALayers, Policy, new_policy, target_layers
 from pxpo_core.rollout import Trajectory, diffuse, draw_noise, sample_trajectory
-from pxpo_core.stepwise import predictions
 from pxpo_core.transition import as_schedule
 
 T = TypeVar("T")
@@ -122,23 +121,6 @@ class ToyWorld:
         return diffuse(x_0, noises, self.sigmas, "vp")
 
     @torch.no_grad()
-    def kl_to_base(self, trajectory: Trajectory, prompts: Sequence[str], cfg: float) -> float:
-        """KL(policy || base) of whole sampling paths, in nats per picture, from CHUNK of them."""
-        made = predictions(trajectory)[:, :CHUNK]
-        rows = range(made.shape[1])
-
-        def total(denoise: Denoiser) -> float:
-            nats = 0.0
-            for t in trajectory.trainable:
-                step = trajectory.steps[t]
-                base = denoise(trajectory.states[t, :CHUNK], step.sigma_t, rows)
-                drift = (made[t] - base) * (step.gain / step.std)
-                nats += 0.5 * float(drift.square().sum()) / len(rows)
-            return nats
-
-        return WorldSession(self, None, prompts[:CHUNK], cfg)(total)
-
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures [B, 256, 256, 3] in 0..1 of model-space latents [B, 4, 32, 32]."""
         parts = []
@@ -219,8 +201,11 @@ class WorldSession:
         layers: LoRALayers | None,
         prompts: Sequence[str],
         cfg: float | None = None,
+        compiled: bool = True,
     ) -> None:
+        """compiled: sample so, which pays for a whole chunk at least."""
         self._world, self._layers, self._prompts = world, layers, prompts
+        self._fast = compiled and world.fast
         self._cfg = world.settings.cfg if cfg is None else cfg
 
     def __call__(self, work: Callable[[Denoiser], T]) -> T:
@@ -228,7 +213,7 @@ class WorldSession:
         # A sampling call never changes the weights: merge them once.
         fixed = self._world.merged(self._layers) if sampling else None
         # What gradients are compared with (the anchor's reference) needs their precision.
-        compiled = sampling and self._world.fast
+        compiled = sampling and self._fast
 
         def denoise(x: Tensor, sigma: float, samples: Sequence[int]) -> Tensor:
             parts = []

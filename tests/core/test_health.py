@@ -88,7 +88,7 @@ def test_texts_say_what_to_do():
     assert "auto_stop" in warning_text(["x"], True)
 
 
-def test_the_distance_to_the_base_model_is_that_of_the_last_round():
-    now = entry(pictures(seed=2))
-    assert warnings(now, [entry(pictures(seed=1), kl=1e-3)], painted=False) == []
-    assert "base model" in warnings(now, [entry(pictures(seed=1), kl=1.0)], painted=False)[0]
+def test_the_distance_to_the_base_model_is_that_of_these_pictures():
+    before = [entry(pictures(seed=1), drift=1.0)]
+    assert warnings(entry(pictures(seed=2), drift=1e-3), before, painted=False) == []
+    assert "base model" in warnings(entry(pictures(seed=2), drift=1.0), [], painted=False)[0]
