@@ -108,6 +108,11 @@ def _plan(rollout: Rollout, policy: Policy, most: int) -> TrainingPlan | None:
     return plan_training(trial.measured, most, trial.available, share)
 
 
+def _copied(advantage: Advantage) -> Advantage:
+    by_step = None if advantage.by_step is None else advantage.by_step.clone()
+    return replace(advantage, values=advantage.values.clone(), by_step=by_step)
+
+
 def _out_of_memory(error: RuntimeError) -> bool:
     """Whether memory ran out. Only CUDA has an exception of its own for it."""
     text = str(error).lower()
@@ -143,7 +148,7 @@ def _train(
                     states=rollout.trajectory.states.clone(),
                     noises=rollout.trajectory.noises.clone(),
                 ),
-                advantage=replace(advantage, values=advantage.values.clone()),
+                advantage=_copied(advantage),
                 session=ReplaySession(rollout.job, layers, backward),
                 reference=ReplaySession(rollout.job, None) if config.anchor > 0.0 else None,
             )
