@@ -60,29 +60,42 @@ def common_run(
     return first.run, first.policy
 
 
-def check_judged(rollouts: Sequence[Rollout], judged: Sequence[PixelReward]) -> None:
+def check_judged(
+    rollouts: Sequence[Rollout], rewards: Sequence[PixelReward], judged: Sequence[PixelReward]
+) -> None:
     """Refuse rewards that cannot be of these rollouts' predictions."""
     if len(judged) != len(rollouts):
         raise ValueError(
             f"Got {len(rollouts)} rollouts and {len(judged)} prediction rewards: connect one for "
             "each rollout, or none."
         )
-    for rollout, reward in zip(rollouts, judged, strict=True):
+    for rollout, reward, seen in zip(rollouts, rewards, judged, strict=True):
         trajectory = rollout.trajectory
         if trajectory.process == "forward":
             raise ValueError(
                 "Finished pictures have no predictions: disconnect prediction_reward, or use the "
                 "DDIM LogProb Sampler."
             )
-        wanted = len(checkpoints(len(trajectory.trainable))) * trajectory.batch
-        if reward.batch != wanted:
+        if seen.painted:
             raise ValueError(
-                f"prediction_reward is for {reward.batch} pictures, but the sampler's predictions "
-                f"are {wanted}. Connect the reward of exactly the decoded predictions."
+                "prediction_reward must come from an automatic rule, not from painted marks."
             )
         if reward.painted:
             raise ValueError(
-                "prediction_reward must come from an automatic rule, not from painted marks."
+                "The pictures' reward is painted, and prediction_reward must be the same reward: "
+                "disconnect prediction_reward."
+            )
+        wanted = len(checkpoints(len(trajectory.trainable))) * trajectory.batch
+        if seen.batch != wanted:
+            raise ValueError(
+                f"prediction_reward is for {seen.batch} pictures, but the sampler's predictions "
+                f"are {wanted}. Connect the reward of exactly the decoded predictions."
+            )
+        if seen.map.shape[1:] != reward.map.shape[1:]:
+            (height, width), (high, wide) = seen.map.shape[1:], reward.map.shape[1:]
+            raise ValueError(
+                f"prediction_reward is for pictures of {width}x{height}, the reward for {wide}x"
+                f"{high}. Decode the predictions as the pictures."
             )
 
 

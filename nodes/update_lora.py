@@ -95,7 +95,7 @@ class UpdateLoRA(io.ComfyNode):
         run, policy = common_run(rollout, reward)
         store = run_store((keep_last or [KEEP_LAST])[0])
         if prediction_reward:
-            check_judged(rollout, prediction_reward)
+            check_judged(rollout, reward, prediction_reward)
         head = store.head(run.name) or RunHead(run.name)
         check_current(head, run, policy)
         reward_maps = torch.cat([r.map for r in reward])
