@@ -165,6 +165,13 @@ class TrainConfig:
     lora: LoRASettings = field(default_factory=LoRASettings)
     update: UpdateConfig = field(default_factory=UpdateConfig)
 
+    def __post_init__(self) -> None:
+        if self.reward.judge_predictions and not self.update.stepwise:
+            raise ConfigError(
+                "[reward] judge_predictions needs [update] stepwise = true: without it the "
+                "predictions are not used."
+            )
+
 
 def read_config(path: Path) -> TrainConfig:
     """Read a TOML file; raises ConfigError naming the bad field and its value."""

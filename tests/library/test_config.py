@@ -86,6 +86,16 @@ def test_functions_are_plain_names(function: str) -> None:
         parse_config({**GOOD, "reward": {"rule": "function", "function": function}}, Path())
 
 
+@pytest.mark.parametrize("normalise", ["batch", "image"])
+def test_predictions_and_pictures_are_scored_alike(normalise: str) -> None:
+    reward = {**GOOD["reward"], "judge_predictions": True}
+    assert parse_config({**GOOD, "reward": reward}, Path()).reward.judge_predictions
+    with pytest.raises(
+        ConfigError, match=f'judge_predictions needs normalise "none", got .{normalise}'
+    ):
+        parse_config({**GOOD, "reward": {**reward, "normalise": normalise}}, Path())
+
+
 @pytest.mark.parametrize("missing", ["model", "run", "sampling", "reward"])
 def test_missing_tables_and_fields_are_named(missing: str) -> None:
     with pytest.raises(ConfigError, match=rf"\[{missing}\] is missing"):

@@ -24,7 +24,9 @@ def flat(tensors: object, part: str = "") -> torch.Tensor:
     return torch.cat([tensors[n].flatten().double() for n in sorted(tensors) if n.endswith(part)])
 
 
+@pytest.mark.parametrize("judge", [False, True], ids=["fitted", "judged"])
 def test_the_update_is_the_one_of_a_single_process(
+    judge: bool,
     write_config: Callable[..., Path],
     command: Callable[..., subprocess.CompletedProcess[str]],
     record_property: pytest.RecordProperty,
@@ -39,6 +41,7 @@ def test_the_update_is_the_one_of_a_single_process(
             f"{folder}{rounds}.toml",
             run={"folder": folder, "rounds": rounds},
             sampling={"prompts": ["a cat"], "images_per_prompt": 8},
+            reward={"judge_predictions": judge},
             update={"micro_batch": 2, "learning_rate": 0.05},
         )
 

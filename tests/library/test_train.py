@@ -79,6 +79,57 @@ def test_sdxl_trains(write_config: WriteConfig) -> None:
     assert head.history[0]["grad_norm"] > 0.0
 
 
+def test_predictions_are_judged_as_the_pictures_are(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each prompt's with its own mask: what the rounds learn from are those rewards."""
+    from pxpo_core.backends.diffusers.loading import load_pipeline
+    from pxpo_core.backends.diffusers.model import PipelineModel
+    from pxpo_core.training import loop
+
+    path = write_config(
+        run={"rounds": 1}, reward={"judge_predictions": True, "masks": "masks", "outside": 0.2}
+    )
+    (path.parent / "masks").mkdir()
+    for name, level in (("a", 0), ("b", 255)):
+        Image.fromarray(np.full((6, 4), level, np.uint8)).save(
+            path.parent / "masks" / f"{name}.png"
+        )
+    seen: list[Any] = []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(arguments)
+        return round_advantages(*arguments)
+
+    round_advantages = loop.round_advantages
+    monkeypatch.setattr(loop, "round_advantages", watched)
+    head = trained(path)
+    assert head.history[0]["grad_norm"] > 0.0
+    _, _, _, _, predicted, judged = seen[0]
+    config = read_config(path)
+    scorer = Scorer(config.reward, config.sampling.prompts)
+    decode = PipelineModel(load_pipeline(config.model.path, None, "float32")).decode
+    assert (len(predicted), len(judged)) == (2, 2)
+    for prompt, (latents, maps) in enumerate(zip(predicted, judged, strict=True)):
+        assert latents.shape[:2] == (4, 4)  # three steps with noise, and the finished pictures
+        assert maps.shape == (3 * 4, 48, 32)
+        wanted = [scorer(decode(latent), [prompt] * 4) for latent in latents[:-1]]
+        torch.testing.assert_close(maps, torch.cat(wanted))
+
+
+def test_ways_to_credit_steps_are_different_trainings(write_config: WriteConfig) -> None:
+    def norm(name: str, reward: dict[str, Any], update: dict[str, Any]) -> float:
+        head = trained(write_config(run={"name": name, "rounds": 1}, reward=reward, update=update))
+        return float(head.history[0]["grad_norm"])
+
+    fitted, off = norm("fitted", {}, {}), norm("off", {}, {"stepwise": False})
+    judged = norm("judged", {"judge_predictions": True}, {})
+    assert min(fitted, off, judged) > 0.0
+    assert len({fitted, off, judged}) == 3
+    with pytest.raises(ConfigError, match=r"judge_predictions .* stepwise = true"):
+        norm("neither", {"judge_predictions": True}, {"stepwise": False})
+
+
 def test_a_run_of_another_model_or_lora_is_refused(write_config: WriteConfig) -> None:
     head = trained(write_config(run={"rounds": 1}))
     with pytest.raises(RunMismatchError, match="r = 2, not 3"):
