@@ -98,7 +98,9 @@ def test_example_loads_whole(server: Server, open_page: Callable[[], Page]) -> N
     assert by_type["PXPO_PixelReward"]["channel"] == "blue"
     assert by_type["PXPO_PixelReward"]["normalise"] == "none"
     assert by_type["PXPO_DDIMLogProbSampler"]["steps"] == 16
-    assert by_type["PXPO_UpdateLoRA"]["step_weighting"] == "uniform"
+    update = by_type["PXPO_UpdateLoRA"]
+    assert (update["train_steps"], update["step_weighting"]) == (8, "denoised")
+    assert (update["keep_last"], update["stepwise"]) == (20, True)
     boxes = [node for node in nodes if not node["collapsed"]]
     for index, one in enumerate(boxes):
         for other in boxes[index + 1 :]:
