@@ -116,7 +116,7 @@ class UpdateLoRA(io.ComfyNode):
                 head,
                 "Every picture got the same reward everywhere: there is nothing to prefer.",
             )
-        signs = round_signs(rollout[0], reward, advantages[0].rms)
+        signs = round_signs(rollout, reward, advantages[0].rms)
         found = warnings(signs, head.history, painted)
         stops = not painted and (auto_stop or [True])[0]
         if stops and should_stop(found, head.history):

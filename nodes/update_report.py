@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..pxpo_core.backends.comfy.drift import rollouts_drift
 from ..pxpo_core.backends.comfy.kept_rollouts import content_key
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.health import picture_signs
@@ -39,14 +40,18 @@ def settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def round_signs(rollout: Rollout, rewards: Sequence[PixelReward], signal: float) -> dict[str, Any]:
+def round_signs(
+    rollouts: Sequence[Rollout], rewards: Sequence[PixelReward], signal: float
+) -> dict[str, Any]:
     """What the round's pictures look like, to be compared with the run's other rounds.
 
     signal: rms of the advantage before scaling.
     """
     signs = picture_signs(torch.cat([reward.pictures for reward in rewards]))
-    prompt = content_key(rollout.job.positive, rollout.job.negative, rollout.job.cfg)
-    return {**signs.to_dict(), "signal": signal, "prompt": prompt}
+    job = rollouts[0].job
+    prompt = content_key(job.positive, job.negative, job.cfg)
+    drift = rollouts_drift(rollouts)
+    return {**signs.to_dict(), "signal": signal, "drift": drift, "prompt": prompt}
 
 
 def chart(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

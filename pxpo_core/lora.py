@@ -103,6 +103,11 @@ class Policy:
         return hasher.hexdigest()
 
     @property
+    def is_new(self) -> bool:
+        """Whether it changes nothing yet: every up matrix is zero."""
+        return not any(bool(t.any()) for n, t in self.tensors.items() if ".lora_up." in n)
+
+    @property
     def layers(self) -> tuple[str, ...]:
         suffix = ".lora_down.weight"
         return tuple(sorted(n.removesuffix(suffix) for n in self.tensors if n.endswith(suffix)))

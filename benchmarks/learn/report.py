@@ -21,11 +21,13 @@ DOCS = Path(__file__).parent.parent.parent / "docs" / "learning.md"
 def write_report(results: Path, docs: Path = DOCS) -> int:
     """learn.json and one plot per task beside it; the tables between the docs' markers."""
     summary = summarize(all_records(results))
+    agreement = read_agreement(results)
     (results / "learn.json").write_text(to_json(summary), encoding="utf-8")
     for name, svg in plots(summary).items():
         (results / name).write_text(svg, encoding="utf-8")
     if docs.exists():
-        docs.write_text(with_tables(docs.read_text(encoding="utf-8"), summary), encoding="utf-8")
+        text = with_tables(docs.read_text(encoding="utf-8"), summary, agreement)
+        docs.write_text(text, encoding="utf-8")
     print(json.dumps({task: sorted(found) for task, found in summary.items()}))
     return 0
 
@@ -127,12 +129,21 @@ def _by_seed(entry: Mapping[str, Any], key: str) -> dict[int, Any]:
     return dict(zip(entry.get("seeds", []), entry.get(key, []), strict=True))
 
 
-def with_tables(text: str, summary: Mapping[str, Any]) -> str:
+def read_agreement(results: Path) -> dict[str, Any]:
+    """How far gradients agree, or an empty table before it was measured."""
+    path = results / "learn_agreement.json"
+    return json.loads(path.read_text(encoding="utf-8"))["cosines"] if path.exists() else {}
+
+
+def with_tables(text: str, summary: Mapping[str, Any], agreement: Mapping[str, Any]) -> str:
     """The document with everything between `<!-- learn:x -->` and `<!-- /learn -->` rewritten."""
 
     def fill(match: re.Match[str]) -> str:
         kind, _, task = match.group(1).partition(" ")
-        body = TABLES[kind](task, summary.get(task, {}))
+        if kind == "agreement":
+            body = agreement_table(agreement)
+        else:
+            body = TABLES[kind](task, summary.get(task, {}))
         return f"<!-- learn:{match.group(1)} -->\n{body}\n<!-- /learn -->"
 
     return re.sub(r"<!-- learn:([a-z_ ]+) -->.*?<!-- /learn -->", fill, text, flags=re.DOTALL)
@@ -215,6 +226,16 @@ def ratio_table(task: str, table: Mapping[str, Any]) -> str:
                 f"{found['high']:.2f} | {found['seeds']} |"
             )
     return "\n".join(rows) if len(rows) > 2 else "No ratios yet."
+
+
+def agreement_table(cosines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Mean cosine of independent batches' gradients, per task, credit and step weighting."""
+    weightings = ("exact", "uniform", "denoised")
+    rows = [_row(["task", "credit", *weightings]), "| --- " * 5 + "|"]
+    for task, credits in cosines.items():
+        for credit, found in credits.items():
+            rows.append(_row([task, credit, *(f"{found[kind]:.2f}" for kind in weightings)]))
+    return "\n".join(rows) if len(rows) > 2 else "Not measured yet."
 
 
 TABLES = {"final": final_table, "tuning": tuning_table, "ratios": ratio_table}

@@ -29,3 +29,11 @@ def test_it_warns_then_stops_and_goes_on_if_told_to(
     anyway = press(update={**RUINOUS, "auto_stop": False})
     assert "Careful" in server.client.run(anyway).ui("update", "text")[0]
     assert len(rounds(folder)) == len(made) + 1
+
+
+def test_the_distance_to_the_base_model_is_measured_from_the_second_round_on(
+    server: Server, press: Callable[..., Graph], folder: Path
+) -> None:
+    drifts = [server.client.run(press()).ui("update", "pxpo_update")[0]["drift"] for _ in range(3)]
+    assert drifts[0] == 0.0
+    assert 0.0 < drifts[1] < drifts[2]

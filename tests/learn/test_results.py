@@ -289,4 +289,4 @@ def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
     for name, svg in report.plots(summary).items():
         assert (RESULTS / name).read_text(encoding="utf-8") == svg
     text = report.DOCS.read_text(encoding="utf-8")
-    assert report.with_tables(text, summary) == text
+    assert report.with_tables(text, summary, report.read_agreement(RESULTS)) == text

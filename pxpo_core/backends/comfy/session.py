@@ -94,6 +94,19 @@ def predicted_latents(job: SamplingJob, trajectory: Trajectory) -> Tensor:
     return latents
 
 
+class BaseSession:
+    """A `pxpo_core.denoiser.Session` on the model without the LoRA and without gradients.
+
+    Called as the sampler calls it: what differs from the sampled path is the policy's doing.
+    """
+
+    def __init__(self, job: SamplingJob) -> None:
+        self._job = job
+
+    def __call__(self, work: Callable[[Denoiser], T]) -> T:
+        return _worked(self._job, None, work, training=None)
+
+
 class ReplaySession:
     """A `pxpo_core.denoiser.Session` on a ComfyUI MODEL, with gradients; layers None: the base."""
 
@@ -103,14 +116,25 @@ class ReplaySession:
         self._job, self._layers, self._backward = job, layers, backward or Backward()
 
     def __call__(self, work: Callable[[Denoiser], T]) -> T:
-        results: list[T] = []
+        return _worked(self._job, self._layers, work, training=self._backward)
 
-        def body(denoise: "_GuidedDenoiser", x: Tensor) -> Tensor:
-            results.append(work(denoise))
-            return torch.zeros_like(x)
 
-        _run(self._job, self._layers, body, training=self._backward)
-        return results[0]
+def _worked(
+    job: SamplingJob,
+    layers: LoRALayers | None,
+    work: Callable[[Denoiser], T],
+    *,
+    training: Backward | None,
+) -> T:
+    """What `work` returns, given the model where the host would run its sampler."""
+    results: list[T] = []
+
+    def body(denoise: "_GuidedDenoiser", x: Tensor) -> Tensor:
+        results.append(work(denoise))
+        return torch.zeros_like(x)
+
+    _run(job, layers, body, training=training)
+    return results[0]
 
 
 def _run(
