@@ -24,6 +24,7 @@ from .types import CATEGORY
 from .update_checks import check_current, check_judged, common_run
 from .update_credit import step_credit
 from .update_effect import Effect, measure_effect
+from .update_presets import CUSTOM, learning_rate_of
 from .update_report import (
     chart,
     loss_map,
@@ -78,11 +79,12 @@ class UpdateLoRA(io.ComfyNode):
         keep_last: list[int] | None = None,
         stepwise: list[bool] | None = None,
         prediction_reward: list[PixelReward] | None = None,
+        preset: list[str] | None = None,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
         config = UpdateConfig(
-            learning_rate=learning_rate[0],
+            learning_rate=learning_rate_of((preset or [CUSTOM])[0], learning_rate[0]),
             train_steps=train_steps[0],
             steps_per_rollout=steps_per_rollout[0],
             step_weighting=step_weighting[0],  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..pxpo_core.run import KEEP_LAST
 from ..pxpo_core.update import UpdateConfig
 from .types import Reward, Rollout, advanced
+from .update_presets import CUSTOM, LEARNING_RATES, PRESETS
 
 LARGEST_RADIUS = 1024.0
 """A credit radius this large means the whole picture."""
@@ -139,5 +140,14 @@ def update_inputs() -> list[io.Input]:
             optional=True,
             tooltip="The same reward for the sampler's predictions, decoded. Worth it for rewards "
             "that see more than colour, such as a segmenter's mask; costs 8 more pictures each.",
+        ),
+        io.Combo.Input(
+            "preset",
+            options=list(PRESETS),
+            default=CUSTOM,
+            optional=True,
+            tooltip="How far each round goes: "
+            + ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
+            + ". custom: learning_rate as set above.",
         ),
     ]
