@@ -219,6 +219,7 @@ def test_run_of_another_model(server: Server, press: Callable[..., Graph], folde
         ("reward", "direction"),
         ("reward", "normalise"),
         ("update", "step_weighting"),
+        ("update", "preset"),
     ],
 )
 def test_a_choice_that_does_not_exist(

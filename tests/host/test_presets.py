@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from host_prompts import Graph, rounds
-from pxpo_dev.client import ExecutionFailed
 from pxpo_dev.server import Server
 
 
@@ -21,8 +19,3 @@ def test_a_preset_takes_the_place_of_the_learning_rate(
         json.loads((folder / name / "settings.json").read_text("utf-8")) for name in rounds(folder)
     ]
     assert [s["learning_rate"] for s in settings] == [0.003, 0.0123]
-
-
-def test_an_unknown_preset_is_refused(server: Server, press: Callable[..., Graph]) -> None:
-    with pytest.raises(ExecutionFailed, match="preset is one of custom, gentle, normal, strong"):
-        server.client.run(press(update={"preset": "wild"}))
