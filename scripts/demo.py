@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     headless.add_argument(
         "--out", type=Path, default=Path("pxpo-demo"), help="folder for the results"
     )
-    headless.add_argument("--images", type=int, default=32, help="images per round (%(default)s)")
+    headless.add_argument("--images", type=int, default=8, help="images per round (%(default)s)")
     headless.add_argument("--prompt", help="what to draw (default: the workflow's prompt)")
     headless.add_argument("--seed", type=int, help="seed of the training (default: the workflow's)")
     headless.add_argument(

@@ -98,7 +98,9 @@ def train(options: argparse.Namespace, server: Server, out: Path) -> None:
     print(f"\n{'round':>5}  {'reward':>17}  {'images':>6}  {'seconds':>7}", flush=True)
     rounds = []
     for number in range(1, options.rounds + 1):
-        row = one_round(server, prompt, number, save=number == options.rounds)
+        row = one_round(server, prompt, number)
+        if row is None:
+            break
         rounds.append(row)
         print(
             f"{row['round']:>5}  {row['reward_mean']:>+8.4f} ± {row['reward_std']:.4f}"
@@ -156,19 +158,21 @@ def train(options: argparse.Namespace, server: Server, out: Path) -> None:
         print(f"  {name}")
 
 
-def one_round(server: Server, prompt: Prompt, number: int, save: bool) -> dict[str, Any]:
-    """One press of Run; the last one also saves the LoRA with core's own node."""
+def one_round(server: Server, prompt: Prompt, number: int) -> dict[str, Any] | None:
+    """One press of Run, which also saves the LoRA with core's own node; None: no round made."""
     prompt = dict(prompt)
     update = find(prompt, "PXPO_UpdateLoRA")
-    if save:
-        prompt["save"] = {
-            "class_type": "SaveLoRA",
-            "inputs": {"lora": [update, 1], "prefix": f"loras/pxpo_{RUN_NAME}_r{number:04d}"},
-        }
+    prompt["save"] = {
+        "class_type": "SaveLoRA",
+        "inputs": {"lora": [update, 1], "prefix": f"loras/pxpo_{RUN_NAME}_r{number:04d}"},
+    }
     started = time.monotonic()
     result = server.client.run(prompt, poll=server.memory)
     seconds = time.monotonic() - started
     numbers = dict(result.ui(update, "pxpo_update")[0])
+    if "reward_mean" not in numbers:
+        print(result.ui(update, "text")[0], flush=True)
+        return None
     return {
         "round": numbers["round"],
         "reward_mean": numbers["reward_mean"],
