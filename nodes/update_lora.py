@@ -121,7 +121,7 @@ class UpdateLoRA(io.ComfyNode):
         signs = round_signs(rollout, reward, advantages[0].rms)
         found = warnings(signs, head.history, painted)
         stops = not painted and (auto_stop or [True])[0]
-        if stops and should_stop(found, head.history):
+        if stops and should_stop(found, signs, head.history):
             return _nothing_learned(cls.hidden, rollout[0], head, warning_text(found, True))
         start = time.monotonic()
         progress = Progress(node_id, "Training", 1)

@@ -18,8 +18,10 @@ LEAST_DETAIL, MOST_DETAIL = 0.6, 1.7
 LEAST_VARIETY = 0.5
 MORE_SATURATED = 0.25
 LEAST_SIGNAL = 0.1
-LARGEST_DRIFT = 0.06
-"""Nats per latent value. On Toy Faces pictures became unlike portraits from about 0.06 on."""
+LARGEST_DRIFT, DRIFT_TO_STOP = 0.06, 0.1
+"""Nats per latent value. On Toy Faces the distance to portraits grew by a quarter at about 0.05, by
+half at about 0.1, and five times at 0.27 (less blue, `kl` in the raw records of docs/learning.md).
+"""
 
 GOING_BACK = "go back some rounds, lower learning_rate or raise anchor"
 
@@ -87,8 +89,12 @@ def warnings(
     return found
 
 
-def should_stop(found: Sequence[str], history: Sequence[Mapping[str, Any]]) -> bool:
-    """Two rounds in a row with warnings: one alone may be chance."""
+def should_stop(
+    found: Sequence[str], now: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Two rounds in a row with warnings: one alone may be chance. A large drift is not."""
+    if float(now.get("drift", 0.0)) > DRIFT_TO_STOP:
+        return True
     return bool(found) and bool(history) and bool(history[-1].get("warnings"))
 
 

@@ -98,7 +98,7 @@ class Bench:
             advantage = credit.advantage(rewards, pictures, asked, made, judged)
             drift = 0.0 if not rounds else path_drift(trajectory, self._base_of(task, asked))
             signs = _signs(pictures, advantage, drift, rounds, task.painted)
-            if method.auto_stop and health.should_stop(signs["warnings"], rounds):
+            if method.auto_stop and health.should_stop(signs["warnings"], signs, rounds):
                 stopped = "health"
                 if evaluations[-1]["images"] < images:
                     evaluations.append(self._evaluate(task, base, policy, images, start))

@@ -76,10 +76,19 @@ def test_rounds_made_before_these_signs_existed_do_not_compare():
 
 def test_it_stops_at_the_second_warning_in_a_row():
     found = ["the pictures have lost 50% of their fine detail"]
-    assert not should_stop(found, [])
-    assert not should_stop(found, [{"warnings": found}, {"warnings": []}])
-    assert should_stop(found, [{"warnings": []}, {"warnings": found}])
-    assert not should_stop([], [{"warnings": found}])
+    assert not should_stop(found, {}, [])
+    assert not should_stop(found, {}, [{"warnings": found}, {"warnings": []}])
+    assert should_stop(found, {}, [{"warnings": []}, {"warnings": found}])
+    assert not should_stop([], {}, [{"warnings": found}])
+
+
+def test_a_model_far_away_stops_at_once():
+    far = entry(pictures(), drift=0.2)
+    found = warnings(far, [], painted=False)
+    assert should_stop(found, far, [])
+    near = entry(pictures(), drift=0.08)
+    assert warnings(near, [], painted=False)
+    assert not should_stop(warnings(near, [], painted=False), near, [])
 
 
 def test_texts_say_what_to_do():
