@@ -15,19 +15,22 @@ from .plots import line_plot
 from .statistics import mean_interval
 from .summary import summarize
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "learning.md"
+REPO = Path(__file__).parent.parent.parent
+DOCS = (REPO / "docs" / "learning.md", REPO / "README.md")
+SHORT = ("default", "ddpo_improved", "ddpo")
+"""The methods of the README's table."""
 
 
-def write_report(results: Path, docs: Path = DOCS) -> int:
+def write_report(results: Path, docs: Sequence[Path] = DOCS) -> int:
     """learn.json and one plot per task beside it; the tables between the docs' markers."""
     summary = summarize(all_records(results))
     agreement = read_agreement(results)
     (results / "learn.json").write_text(to_json(summary), encoding="utf-8")
     for name, svg in plots(summary).items():
         (results / name).write_text(svg, encoding="utf-8")
-    if docs.exists():
-        text = with_tables(docs.read_text(encoding="utf-8"), summary, agreement)
-        docs.write_text(text, encoding="utf-8")
+    for page in docs:
+        text = with_tables(page.read_text(encoding="utf-8"), summary, agreement)
+        page.write_text(text, encoding="utf-8")
     print(json.dumps({task: sorted(found) for task, found in summary.items()}))
     return 0
 
@@ -142,6 +145,8 @@ def with_tables(text: str, summary: Mapping[str, Any], agreement: Mapping[str, A
         kind, _, task = match.group(1).partition(" ")
         if kind == "agreement":
             body = agreement_table(agreement)
+        elif kind == "short":
+            body = short_table(summary)
         else:
             body = TABLES[kind](task, summary.get(task, {}))
         return f"<!-- learn:{match.group(1)} -->\n{body}\n<!-- /learn -->"
@@ -226,6 +231,18 @@ def ratio_table(task: str, table: Mapping[str, Any]) -> str:
                 f"{found['high']:.2f} | {found['seeds']} |"
             )
     return "\n".join(rows) if len(rows) > 2 else "No ratios yet."
+
+
+def short_table(summary: Mapping[str, Any]) -> str:
+    """Images to each gain of the paper's tasks at held quality, per seed."""
+    rows = [_row(["", *(f"`{method}`" for method in SHORT)]), "| --- " * (1 + len(SHORT)) + "|"]
+    for task, words in (("blue", "{:.2f} less blue"), ("hair", "{:.0%} less hair")):
+        table = summary.get(task, {})
+        for gain in GAINS[task]:
+            entries = [table.get(method, {}) for method in SHORT]
+            counts = [_counts(e, f"{gain:.2f}") if "seeds" in e else "-" for e in entries]
+            rows.append(_row([words.format(gain), *counts]))
+    return "\n".join(rows)
 
 
 def agreement_table(cosines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

@@ -18,7 +18,7 @@ from benchmarks.learn.statistics import geometric_mean_ratio, images_to_gain, wi
 from benchmarks.learn.summary import summarize
 from benchmarks.learn.tuning import at_an_edge, chosen_settings, gain_kept, setting_for
 
-RESULTS = Path(report.DOCS).parent.parent / "benchmarks" / "results"
+RESULTS = report.REPO / "benchmarks" / "results"
 
 
 def evaluation(images: int, gain: float, frechet: float = 1.0, valid: float = 1.0) -> dict:
@@ -288,5 +288,6 @@ def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
     assert json.loads(report.to_json(summary)) == json.loads(json.dumps(summary))
     for name, svg in report.plots(summary).items():
         assert (RESULTS / name).read_text(encoding="utf-8") == svg
-    text = report.DOCS.read_text(encoding="utf-8")
-    assert report.with_tables(text, summary, report.read_agreement(RESULTS)) == text
+    for page in report.DOCS:
+        text = page.read_text(encoding="utf-8")
+        assert report.with_tables(text, summary, report.read_agreement(RESULTS)) == text
