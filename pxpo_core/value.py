@@ -15,6 +15,9 @@ Value = Callable[[Tensor], Tensor]
 
 PATCH = 3
 RANDOM_FEATURES = 256
+PIXELS_PER_FEATURE = 8
+"""Fewer random features where there are few latent pixels, or they would fit anything."""
+
 RIDGE = 1e-2
 """Relative to each feature's variance."""
 
@@ -28,9 +31,9 @@ def fit_value(latents: Tensor, maps: Tensor) -> Value:
     centre = latents.mean(dim=(0, 2, 3), keepdim=True)
     patch = latents.shape[1] * PATCH**2
     generator = torch.Generator().manual_seed(0)
-    mix = torch.randn((RANDOM_FEATURES, patch + _PLACES), generator=generator)
-    mix /= (patch + _PLACES) ** 0.5
-    shift = 0.5 * torch.randn(RANDOM_FEATURES, generator=generator)
+    count = min(RANDOM_FEATURES, maps.numel() // PIXELS_PER_FEATURE)
+    mix = torch.randn((count, patch + _PLACES), generator=generator) / (patch + _PLACES) ** 0.5
+    shift = 0.5 * torch.randn(count, generator=generator)
 
     def features(picture: Tensor) -> Tensor:
         """[1, C, h, w] to [h w, features]."""
@@ -46,10 +49,10 @@ def fit_value(latents: Tensor, maps: Tensor) -> Value:
     wanted = [one.flatten()[::stride].double() for one in maps]
     gram = torch.stack([row.T @ row for row in rows]).sum(dim=0)
     moment = torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)]).sum(dim=0)
-    count = gram[-1, -1]  # the last feature is 1
-    variance = gram.diagonal() / count - (gram[-1] / count).square()
+    rows_seen = gram[-1, -1]  # the last feature is 1
+    variance = gram.diagonal() / rows_seen - (gram[-1] / rows_seen).square()
     damping = torch.diag(RIDGE * variance.clamp(min=0.0) + 1e-9)
-    weights = torch.linalg.solve(gram + count * damping, moment).to(latents)
+    weights = torch.linalg.solve(gram + rows_seen * damping, moment).to(latents)
 
     def value(others: Tensor) -> Tensor:
         size = others.shape[-2:]

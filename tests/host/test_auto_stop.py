@@ -8,7 +8,7 @@ from pathlib import Path
 from host_prompts import Graph, rounds
 from pxpo_dev.server import Server
 
-RUINOUS = {"learning_rate": 0.03, "train_steps": 3}
+RUINOUS = {"learning_rate": 0.03, "train_steps": 3, "auto_stop": True}
 
 
 def test_it_warns_then_stops_and_goes_on_if_told_to(
