@@ -27,7 +27,7 @@ from .methods import METHODS
 from .tasks import Task
 from .world import ToyWorld, WorldSession
 
-BATCH, BATCHES = 16, 4
+BATCH, BATCHES = 16, 3
 WEIGHTINGS: tuple[StepWeighting, ...] = ("exact", "uniform", "denoised")
 SEED = 500
 Credits = dict[str, Tensor]
