@@ -13,17 +13,17 @@ def path_drift(trajectory: Trajectory, base: Session, pictures: int = 1) -> floa
     base: a session without the LoRA. The policy's own predictions are in the trajectory; the base
     model is called once per stochastic step. Pixels that a mask keeps have no part in it.
     """
-    made = predictions(trajectory)
-    rows = range(min(pictures, trajectory.batch))
+    seen = trajectory.rows(slice(pictures))
+    made = predictions(seen)
 
     def total(denoise: Denoiser) -> float:
         nats = 0.0
-        for t in trajectory.trainable:
-            step = trajectory.steps[t]
+        for t in seen.trainable:
+            step = seen.steps[t]
             with torch.no_grad():
-                known = denoise(trajectory.states[t, : len(rows)], step.sigma_t, rows).cpu()
-            decided = trajectory.noises[t, : len(rows)].any(dim=1, keepdim=True)
-            moved = (made[t, : len(rows)] - known) * decided * (step.gain / step.std)
+                known = denoise(seen.states[t], step.sigma_t, range(seen.batch)).cpu()
+            decided = seen.noises[t].any(dim=1, keepdim=True)
+            moved = (made[t] - known) * decided * (step.gain / step.std)
             nats += 0.5 * float(moved.square().mean())
         return nats
 

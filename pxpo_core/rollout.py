@@ -1,7 +1,7 @@
 """A rollout: one batch of sampled trajectories, with everything an update needs to replay it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -53,6 +53,15 @@ class Trajectory:
     @property
     def batch(self) -> int:
         return int(self.x_0.shape[0])
+
+    def rows(self, chosen: slice) -> "Trajectory":
+        """The paths of some of the pictures."""
+        return replace(
+            self,
+            states=self.states[:, chosen],
+            noises=self.noises[:, chosen],
+            x_0=self.x_0[chosen],
+        )
 
 
 def draw_noise(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .credit import Advantage, advantage_map, area_average
+from .credit import Advantage, StepSplit, advantage_map, area_average
 from .metrics import summarize_rewards
 from .reward import PixelReward
 from .stepwise import fitted_credit, judged_credit, side_by_side
@@ -86,21 +86,6 @@ def round_advantages(
     if running is not None and tuple(running.shape) != size:
         running = None
 
-    def split(advantages: Tensor) -> Tensor:
-        assert predictions is not None
-        if judged is None:
-            return fitted_credit(predictions, advantages, reviewed)
-        return side_by_side(
-            [
-                judged_credit(
-                    area_average(seen, size).reshape(-1, reward.batch, *size),
-                    area_average(reward.map, size),
-                    len(made) - 1,
-                )
-                for seen, reward, made in zip(judged, rewards, predictions, strict=True)
-            ]
-        )
-
     batches = [reward.batch for reward in rewards]
     advantage = advantage_map(
         maps,
@@ -111,7 +96,7 @@ def round_advantages(
         running=running,
         run_scale=memory.scale,
         credit_radius=credit_radius,
-        split=None if predictions is None else split,
+        split=None if predictions is None else _step_split(rewards, size, predictions, judged),
     )
     ends = itertools.accumulate(batches)
     advantages = [
@@ -121,6 +106,29 @@ def round_advantages(
         return advantages, memory
     # A picture nobody looked at says nothing about what pictures are usually worth.
     return advantages, memory.after(advantage, area_average(maps[reviewed], size).mean(dim=0))
+
+
+def _step_split(
+    rewards: Sequence[PixelReward],
+    size: tuple[int, int],
+    predictions: Sequence[Tensor],
+    judged: Sequence[Tensor] | None,
+) -> StepSplit:
+    """How a round's advantages are shared out among its steps; see `round_advantages`."""
+    if judged is None:
+        reviewed = torch.cat([reward.reviewed for reward in rewards])
+        return lambda advantages: fitted_credit(predictions, advantages, reviewed)
+    steps = side_by_side(
+        [
+            judged_credit(
+                area_average(seen, size).reshape(-1, reward.batch, *size),
+                area_average(reward.map, size),
+                len(made) - 1,
+            )
+            for seen, reward, made in zip(judged, rewards, predictions, strict=True)
+        ]
+    )
+    return lambda _advantages: steps
 
 
 def round_metrics(
