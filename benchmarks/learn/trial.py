@@ -29,6 +29,7 @@ from .methods import METHODS, Method
 from .reference import Reference
 from .statistics import images_to_gain
 from .tasks import Task
+from .tuning import curve_of
 from .validity import valid_faces
 from .world import CHUNK, LATENT, ToyWorld, WorldSession
 
@@ -224,13 +225,12 @@ class Bench:
 
     def _base(self, task: Task, count: int, start: Tensor | None) -> HeldOut:
         """The base model's held-out pictures; tasks with the same prompts share them."""
-        key = None if start is not None else (task.held_out, task.cfg, count)
-        if key is None or key not in self._base_images:
+        key = (task.held_out, task.cfg, count)
+        images = self._base_images.get(key) if start is None else None
+        if images is None:
             images = self._world.decode(self._held_out(task, None, count, start).x_0)
-            if key is not None:
-                self._base_images[key] = images
-        else:
-            images = self._base_images[key]
+        if start is None:
+            self._base_images[key] = images
         asked = prompts.interleaved(task.held_out, count)
         return HeldOut(images, self._judge.look(images), task.score(images, asked))
 
@@ -256,7 +256,7 @@ def _stop(task: Task, evaluations: list[dict[str, Any]]) -> str:
     """Why the run is over, "budget" while it is not."""
     if evaluations[-1]["valid"] < FEW_FACES:
         return "no faces"
-    curve = [(e["images"], e["gain"]) for e in evaluations]
+    curve, _ = curve_of({"evaluations": evaluations})
     if task.gains and images_to_gain(curve, task.gains[-1]) is not None:
         return "confirmed"
     return "budget"
