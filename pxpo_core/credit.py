@@ -20,8 +20,11 @@ MINIMUM_GROUP = 4
 """Smallest prompt group that carries its own leave-one-out baseline."""
 
 
-StepSplit = Callable[[Tensor], Tensor]
-"""What each sampling step earned, [T - 1, B, h, w], of maps without their baseline [B, h, w]."""
+Baseline = Callable[[Tensor], Tensor]
+"""Maps [B, h, w] without what such pictures are usually worth."""
+
+StepSplit = Callable[[Tensor, Baseline], Tensor]
+"""What each sampling step earned, [T - 1, B, h, w], of the round's rewards [B, h, w]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +213,15 @@ def advantage_map(
     rounds. run_scale: see `scale_and_clip`. split: credits each step with its own part.
     """
     maps = area_average(reward, size)
-    if painted:
-        everything = torch.ones(maps.shape[0], dtype=torch.bool)
-        maps = painted_baseline(maps, everything if reviewed is None else reviewed, running)
-    else:
-        maps = remove_baseline(maps, groups or [0] * maps.shape[0], running)
-    by_step = None if split is None else blur(split(maps), credit_radius)
-    advantage = scale_and_clip(blur(maps, credit_radius), run_scale, painted, by_step)
+    batch = maps.shape[0]
+    looked_at = torch.ones(batch, dtype=torch.bool) if reviewed is None else reviewed
+
+    def without_baseline(values: Tensor, running: Tensor | None = None) -> Tensor:
+        if painted:
+            return painted_baseline(values, looked_at, running)
+        return remove_baseline(values, groups or [0] * batch, running)
+
+    by_step = None if split is None else blur(split(maps, without_baseline), credit_radius)
+    worth = blur(without_baseline(maps, running), credit_radius)
+    advantage = scale_and_clip(worth, run_scale, painted, by_step)
     return replace(advantage, unmarked=unmarked_pixels(area_average(reward.abs(), size)))

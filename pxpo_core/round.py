@@ -114,10 +114,12 @@ def _step_split(
     predictions: Sequence[Tensor],
     judged: Sequence[Tensor] | None,
 ) -> StepSplit:
-    """How a round's advantages are shared out among its steps; see `round_advantages`."""
+    """How a round's rewards are shared out among its steps; see `round_advantages`."""
     if judged is None:
         reviewed = torch.cat([reward.reviewed for reward in rewards])
-        return lambda advantages: fitted_credit(predictions, advantages, reviewed)
+        return lambda maps, without_baseline: fitted_credit(
+            predictions, maps, reviewed, without_baseline
+        )
     steps = side_by_side(
         [
             judged_credit(
@@ -128,7 +130,7 @@ def _step_split(
             for seen, reward, made in zip(judged, rewards, predictions, strict=True)
         ]
     )
-    return lambda _advantages: steps
+    return lambda _maps, _without_baseline: steps
 
 
 def round_metrics(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .credit import Baseline
 from .rollout import Trajectory
 from .value import fit_value
 
@@ -34,23 +35,26 @@ def predictions(trajectory: Trajectory) -> Tensor:
     return torch.stack([*found, x_0])
 
 
-def fitted_credit(rounds: Sequence[Tensor], advantages: Tensor, reviewed: Tensor) -> Tensor:
+def fitted_credit(
+    rounds: Sequence[Tensor], rewards: Tensor, reviewed: Tensor, without_baseline: Baseline
+) -> Tensor:
     """What every step earned by a value fitted to the finished pictures: [S, B, h, w].
 
-    rounds: predictions of each rollout, [S + 1, b, C, h, w]; S is the largest one's. advantages:
-    [B, h, w] of all rollouts' pictures; reviewed: [B] bool, the others teach and earn nothing.
-    What the value does not explain counts for every step alike.
+    rounds: predictions of each rollout, [S + 1, b, C, h, w]; S is the largest one's. rewards:
+    [B, h, w] of all rollouts' pictures, as they are: a fit to them without their baseline would
+    have to explain what the other pictures earned, too. reviewed: [B] bool, the others teach and
+    earn nothing. What the value does not explain counts, without its baseline, for every step.
     """
     if not bool(reviewed.any()):
-        return torch.zeros((1, *advantages.shape))
+        return torch.zeros((1, *rewards.shape))
     finished = torch.cat([made[-1] for made in rounds])
-    value = fit_value(finished[reviewed], advantages[reviewed])
+    value = fit_value(finished[reviewed], rewards[reviewed])
+    unexplained = without_baseline(rewards - value(finished))
     steps = []
-    for made, own in zip(
-        rounds, torch.split(advantages, [made.shape[1] for made in rounds]), strict=True
+    for made, rest in zip(
+        rounds, torch.split(unexplained, [made.shape[1] for made in rounds]), strict=True
     ):
-        values = torch.stack([value(denoised) for denoised in made])
-        steps.append(values.diff(dim=0) + (own - values[-1]))
+        steps.append(torch.stack([value(denoised) for denoised in made]).diff(dim=0) + rest)
     return side_by_side(steps) * reviewed[:, None, None]
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pxpo_core.credit import leave_one_out
 from pxpo_core.rollout import Trajectory, draw_noise, sample_trajectory
 from pxpo_core.stepwise import (
     CHECKPOINTS,
@@ -77,13 +78,18 @@ def test_without_fresh_noise_there_is_only_the_finished_picture():
 def test_a_step_earns_what_it_changed_and_a_share_of_what_was_not_foreseen(batch: int):
     trajectory, _ = sampled(batch=batch)
     made = predictions(trajectory).float()
-    advantages = torch.randn((batch, *SIZE), generator=torch.Generator().manual_seed(3))
-    steps = fitted_credit([made], advantages, torch.ones(batch, dtype=torch.bool))
-    value = fit_value(made[-1], advantages)
+    rewards = torch.randn((batch, *SIZE), generator=torch.Generator().manual_seed(3))
+    without_baseline = leave_one_out if batch > 1 else as_it_is
+    steps = fitted_credit([made], rewards, torch.ones(batch, dtype=torch.bool), without_baseline)
+    value = fit_value(made[-1], rewards)
     assert len(steps) == len(made) - 1
     for t, earned in enumerate(steps):
         foreseen = value(made[t + 1]) - value(made[t])
-        torch.testing.assert_close(earned, foreseen + advantages - value(made[-1]))
+        torch.testing.assert_close(earned, foreseen + without_baseline(rewards - value(made[-1])))
+
+
+def as_it_is(maps: torch.Tensor) -> torch.Tensor:
+    return maps
 
 
 def coloured(batch: int = 6, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,8 +103,8 @@ def coloured(batch: int = 6, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor
 
 def test_a_step_that_changed_nothing_earns_next_to_nothing():
     made, reward = coloured()
-    advantages = reward - reward.mean()
-    steps = fitted_credit([made], advantages, torch.ones(6, dtype=torch.bool))
+    everyone = torch.ones(6, dtype=torch.bool)
+    steps = fitted_credit([made], 5.0 + reward, everyone, leave_one_out)
     spread = steps.square().mean(dim=(1, 2, 3)).sqrt()
     idle = torch.tensor([0, 1, 3, 4])
     assert float(spread[idle].max()) < 0.05 * float(spread[2])
@@ -109,31 +115,31 @@ def test_a_step_that_changed_nothing_earns_next_to_nothing():
 def test_pictures_nobody_looked_at_teach_and_earn_nothing():
     made, reward = coloured()
     reviewed = torch.tensor([True, True, True, True, False, False])
-    steps = fitted_credit([made], reward * reviewed[:, None, None], reviewed)
+    steps = fitted_credit([made], reward, reviewed, as_it_is)
     assert not steps[:, 4:].any()
     spoilt = made.clone()
     spoilt[:, 4:] = 99.0
-    again = fitted_credit([spoilt], reward * reviewed[:, None, None], reviewed)
+    again = fitted_credit([spoilt], reward, reviewed, as_it_is)
     assert torch.equal(steps, again)
-    nobody = fitted_credit([made], torch.zeros_like(reward), torch.zeros(6, dtype=torch.bool))
+    nobody = fitted_credit([made], reward, torch.zeros(6, dtype=torch.bool), as_it_is)
     assert not nobody.any()
 
 
 def test_credit_is_finite_where_everything_is_alike():
     flat = torch.ones((4, 2, 3, 8, 8))
-    steps = fitted_credit([flat], torch.zeros((2, 8, 8)), torch.ones(2, dtype=torch.bool))
+    both = torch.ones(2, dtype=torch.bool)
+    steps = fitted_credit([flat], torch.zeros((2, 8, 8)), both, leave_one_out)
     assert bool(steps.isfinite().all())
     assert not steps.any()
-    some = fitted_credit([flat], torch.ones((2, 8, 8)), torch.ones(2, dtype=torch.bool))
+    some = fitted_credit([flat], torch.ones((2, 8, 8)), both, leave_one_out)
     assert bool(some.isfinite().all())
 
 
 def test_rollouts_of_different_lengths_are_filled_up():
     made, reward = coloured()
     short = made[2:, :2]
-    steps = fitted_credit(
-        [made, short], torch.cat([reward, reward[:2]]), torch.ones(8, dtype=torch.bool)
-    )
+    rewards, everyone = torch.cat([reward, reward[:2]]), torch.ones(8, dtype=torch.bool)
+    steps = fitted_credit([made, short], rewards, everyone, leave_one_out)
     assert steps.shape == (5, 8, 12, 12)
     assert not steps[3:, 6:].any()
     assert side_by_side([torch.ones(2, 1, 2, 2), torch.ones(3, 2, 2, 2)]).sum() == 4 * (2 + 6)
