@@ -12,6 +12,7 @@ from torch import Tensor
 from pxpo_core.credit import CLIP, Advantage, area_average, joined, scale_and_clip
 from pxpo_core.reward import automatic_reward
 from pxpo_core.round import RewardMemory, round_advantages
+from pxpo_core.stepwise import fitted_credit, judged_credit
 
 from .methods import Method
 
@@ -66,9 +67,9 @@ class Credit:
             scores = self._prompts.normalise(prompts, rewards.mean(dim=(1, 2))).clamp(-CLIP, CLIP)
             return Advantage(scores[:, None, None].expand(-1, *self._size).contiguous(), 1.0, 1.0)
         if self._method.baseline == "none":
-            result = scale_and_clip(
-                area_average(rewards, self._size), self._memory.scale, painted=False
-            )
+            maps = area_average(rewards, self._size)
+            by_step = None if predictions is None else self._plain_steps(maps, predictions, judged)
+            result = scale_and_clip(maps, self._memory.scale, False, by_step)
             self._memory = RewardMemory(self._memory.painted, result.run_scale)
             return result
         groups = _runs(prompts)
@@ -87,6 +88,14 @@ class Credit:
             None if judged is None else [judged[:, g].flatten(0, 1) for g in groups],
         )
         return joined(parts)
+
+    def _plain_steps(self, maps: Tensor, predictions: Tensor, judged: Tensor | None) -> Tensor:
+        """Credit by step of rewards as they are."""
+        if judged is None:
+            everyone = torch.ones(len(maps), dtype=torch.bool)
+            return fitted_credit([predictions], maps, everyone, lambda rest: rest)
+        seen = torch.stack([area_average(reward, self._size) for reward in judged])
+        return judged_credit(seen, maps, len(predictions) - 1)
 
 
 def _runs(prompts: Sequence[str]) -> list[slice]:

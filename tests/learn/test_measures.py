@@ -153,3 +153,17 @@ def test_advantages_of_the_methods() -> None:
     ours = credit_of("default", rewards)
     torch.testing.assert_close(ours[:4].mean(0), torch.zeros(8, 8), atol=1e-5, rtol=0)
     assert float(ours.square().mean()) == pytest.approx(1.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_without_a_baseline_steps_still_get_their_own_part(judged: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rewards = torch.rand(4, 32, 32, generator=generator) - 1.0
+    made = torch.randn(4, 4, 2, 8, 8, generator=generator)
+    seen = torch.rand(3, 4, 32, 32, generator=generator) if judged else None
+    credit = Credit(METHODS["baseline_none"], (8, 8))
+    advantage = credit.advantage(rewards, torch.zeros(4, 32, 32, 3), ["a"] * 4, made, seen)
+    assert advantage.by_step is not None
+    assert advantage.by_step.shape == (3, 4, 8, 8)
+    assert (advantage.values < 0).all()
+    assert not torch.equal(advantage.at(0), advantage.at(2))
