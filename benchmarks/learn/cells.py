@@ -56,7 +56,7 @@ class Protocol:
 
 
 def protocol(task: str, budget: int, held_out: int) -> Protocol:
-    """Looks often enough to tell 8 images apart early on; tuning and final runs look alike.
+    """Looks often enough to tell 4 images apart early on; tuning and final runs look alike.
 
     A single picture is painted ten times and looked at after every second round.
     """
@@ -64,7 +64,7 @@ def protocol(task: str, budget: int, held_out: int) -> Protocol:
         budget, held_out = BRANCHES * ROUNDS, min(held_out, HELD_OUT_BRANCHES)
         times: Iterable[int] = range(2 * BRANCHES, budget + 1, 2 * BRANCHES)
     else:
-        early, late = (*range(8, 33, 8), 48, 64, 96, 128), range(192, 513, 64)
+        early, late = (*range(8, 33, 4), 48, 64, 96, 128), range(192, 513, 64)
         times = (*(t for t in (*early, *late, *range(640, 5121, 128)) if t < budget), budget)
     return Protocol(budget, tuple(times), held_out)
 

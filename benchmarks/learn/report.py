@@ -82,7 +82,7 @@ def plots(summary: Mapping[str, Any]) -> dict[str, str]:
         noise = _noise_curves(table)
         if noise:
             made[f"learn_{task}_noise.svg"] = line_plot(
-                f"{task}: with part of the feedback spoilt", "% spoilt", "gain at the end", noise
+                f"{task}: with part of the feedback spoilt", "% spoilt", "% of the gain left", noise
             )
         anchors = _anchor_curves(table)
         if anchors:
@@ -96,18 +96,12 @@ def plots(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _noise_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
-    """Gain at the end by share of spoilt feedback, per kind and seed; 0 % is the default."""
-    clean = _by_seed(table.get("default", {}), "gain")
-    curves: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for method in _in_order(table):
-        if METHODS[method].feedback == "none":
-            continue
-        lines = curves.setdefault(METHODS[method].feedback, {})
-        for seed, gain in _by_seed(table[method], "gain").items():
-            if seed in clean:
-                line = lines.setdefault(seed, [(0.0, clean[seed])])
-                line.append((100.0 * METHODS[method].spoilt, gain))
-    return {kind: list(lines.values()) for kind, lines in curves.items() if lines}
+    """Share of the gain that is left by share of spoilt feedback, per kind, in %."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for found in table.get("noise", {}).values():
+        line = curves.setdefault(found["feedback"], [(0.0, 100.0)])
+        line.append((100.0 * found["spoilt"], 100.0 * found["kept"][0]))
+    return {kind: [sorted(line)] for kind, line in curves.items()}
 
 
 def _anchor_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
@@ -255,7 +249,35 @@ def agreement_table(cosines: Mapping[str, Mapping[str, Mapping[str, float]]]) ->
     return "\n".join(rows) if len(rows) > 2 else "Not measured yet."
 
 
-TABLES = {"final": final_table, "tuning": tuning_table, "ratios": ratio_table}
+def noise_table(_task: str, table: Mapping[str, Any]) -> str:
+    """Gain with spoilt feedback beside the gain without, after as many images."""
+    columns = ["feedback", "seeds", "images", "gain without", "gain with (95 %)", "left (95 %)"]
+    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    for found in table.get("noise", {}).values():
+        images = sorted(set(found["images"]))
+        mean, low, high = found["gain_interval"]
+        kept, least, most = (100.0 * value for value in found["kept"])
+        rows.append(
+            _row(
+                [
+                    f"{found['spoilt']:.0%} {found['feedback']}",
+                    str(len(found["seeds"])),
+                    f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}",
+                    _mean(found["clean_gain"]),
+                    f"{mean:.2f} ({low:.2f} to {high:.2f})",
+                    f"{kept:.0f} % ({least:.0f} to {most:.0f})",
+                ]
+            )
+        )
+    return "\n".join(rows) if len(rows) > 2 else "No cells with spoilt feedback yet."
+
+
+TABLES = {
+    "final": final_table,
+    "tuning": tuning_table,
+    "ratios": ratio_table,
+    "noise": noise_table,
+}
 
 
 def _in_order(table: Mapping[str, Any]) -> list[str]:

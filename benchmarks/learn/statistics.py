@@ -63,3 +63,13 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float,
     picks = np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))
     low, high = np.quantile(array[picks].mean(axis=1), (0.025, 0.975))
     return float(array.mean()), float(low), float(high)
+
+
+def ratio_of_means(
+    numerators: Sequence[float], denominators: Sequence[float], seed: int = 0
+) -> tuple[float, float, float]:
+    """mean(a) / mean(b) of paired values with its 95 % bootstrap interval: (ratio, low, high)."""
+    a, b = np.asarray(numerators, float), np.asarray(denominators, float)
+    picks = np.random.default_rng(seed).integers(len(a), size=(RESAMPLES, len(a)))
+    low, high = np.quantile(a[picks].mean(axis=1) / b[picks].mean(axis=1), (0.025, 0.975))
+    return float(a.mean() / b.mean()), float(low), float(high)

@@ -7,6 +7,7 @@ from typing import Any
 
 from .cells import GAINS, key_of
 from .statistics import geometric_mean_ratio, images_to_gain, with_budget
+from .survival import survival
 from .tuning import at_an_edge, chosen_settings, curve_of, gain_kept
 
 Records = Sequence[Mapping[str, Any]]
@@ -19,7 +20,8 @@ QUALITIES = {
 
 
 def summarize(records: Records) -> dict[str, Any]:
-    """{task: {method: {...}}} of the final seeds, with each method's tuning and the ratios.
+    """{task: {method: {...}}} of the final seeds, with each method's tuning, the ratios and
+    what noise leaves.
 
     records: of all tasks; where a cell was run several times, the most thorough record counts.
     """
@@ -38,7 +40,7 @@ def summarize(records: Records) -> dict[str, Any]:
                 **entry,
                 "tuning": _tuning_summary(own, rate, batch),
             }
-        result[task] = {**table, "ratios": _ratios(task, table)}
+        result[task] = {**table, "ratios": _ratios(task, table), "noise": survival(table)}
     return result
 
 

@@ -115,7 +115,7 @@ class Bench:
             images += cell.batch
             if any(images - cell.batch < at <= images for at in plan.evaluations):
                 evaluations.append(self._evaluate(task, base, policy, images, start))
-                stopped = _stop(task, evaluations)
+                stopped = _stop(task, method, evaluations)
                 self._say(_line(cell, evaluations[-1], time.monotonic() - begun))
         return {
             "task": cell.task,
@@ -252,12 +252,12 @@ class Bench:
         raise RuntimeError(f"None of {CHUNK} pictures of seed {seed} shows hair.")
 
 
-def _stop(task: Task, evaluations: list[dict[str, Any]]) -> str:
-    """Why the run is over, "budget" while it is not."""
+def _stop(task: Task, method: Method, evaluations: list[dict[str, Any]]) -> str:
+    """Why the run is over, "budget" while it is not. With auto-stop, nothing else ends a race."""
     if evaluations[-1]["valid"] < FEW_FACES:
         return "no faces"
     curve, _ = curve_of({"evaluations": evaluations})
-    if task.gains and images_to_gain(curve, task.gains[-1]) is not None:
+    if task.gains and not method.auto_stop and images_to_gain(curve, task.gains[-1]) is not None:
         return "confirmed"
     return "budget"
 

@@ -14,7 +14,12 @@ import pytest
 from benchmarks.learn import records, report
 from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
 from benchmarks.learn.plots import line_plot, mean_curve
-from benchmarks.learn.statistics import geometric_mean_ratio, images_to_gain, with_budget
+from benchmarks.learn.statistics import (
+    geometric_mean_ratio,
+    images_to_gain,
+    ratio_of_means,
+    with_budget,
+)
 from benchmarks.learn.summary import summarize
 from benchmarks.learn.tuning import at_an_edge, chosen_settings, gain_kept, setting_for
 
@@ -250,14 +255,26 @@ def test_plot_has_a_line_per_seed_and_a_mean() -> None:
     assert mean_curve([[(0, 0), (1, 1)], [(0, 2), (1, 3), (2, 9)]]) == [(0, 1), (1, 2)]
 
 
-def test_noise_plot_starts_at_the_clean_default() -> None:
-    table = summarize(
-        [*finals("default", {0: 32}), *finals("flip_25", {0: 999}), *finals("flip_10", {0: 32})]
-    )
-    made = report.plots(table)
-    assert "learn_blue_noise.svg" in made
+def test_noise_is_compared_after_equally_many_images() -> None:
+    clean = record(curve=[evaluation(32, 0.1), evaluation(64, 0.2)], stopped="confirmed")
+    noisy = [evaluation(32, 0.04), evaluation(64, 0.05), evaluation(128, 0.3)]
+    summary = summarize([clean, record("flip_25", curve=noisy)])
+    found = summary["blue"]["noise"]["flip_25"]
+    assert (found["images"], found["clean_gain"], found["gain"]) == ([64], [0.2], [0.05])
+    assert found["kept"][0] == pytest.approx(0.25)
+    made = report.plots(summary)
     assert "flip (1)" in made["learn_blue_noise.svg"]
     assert "learn_blue_anchor.svg" not in made
+    assert "25 % (25 to 25)" in report.noise_table("blue", summary["blue"])
+    assert summarize([clean])["blue"]["noise"] == {}
+
+
+def test_ratio_of_means_keeps_pairs_together() -> None:
+    clean = [0.1, 0.4, 0.2, 0.9]
+    assert ratio_of_means([0.5 * g for g in clean], clean) == pytest.approx((0.5, 0.5, 0.5))
+    mean, low, high = ratio_of_means([0.1, -0.1, 0.05, -0.05], clean)
+    assert low < mean < high
+    assert low < 0.0 < high
 
 
 def test_anchor_plot_needs_a_sweep_with_an_outside() -> None:
@@ -274,7 +291,9 @@ def test_anchor_plot_needs_a_sweep_with_an_outside() -> None:
 
 def test_tables_have_a_cell_under_every_heading() -> None:
     records_ = [record(rate=1e-3, seed=1000, curve=[evaluation(64, 0.3)])]
-    table = summarize([*records_, *finals("default", {0: 32}), *finals("ddpo", {0: 64})])["blue"]
+    for method, images in (("default", 32), ("ddpo", 64), ("flip_25", 64)):
+        records_ += finals(method, {0: images})
+    table = summarize(records_)["blue"]
     for make in report.TABLES.values():
         rows = make("blue", table).splitlines()
         assert len(rows) > 2
