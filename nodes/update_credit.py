@@ -16,8 +16,8 @@ StepCredit = tuple[list[Tensor] | None, list[Tensor] | None]
 def step_credit(
     rollouts: Sequence[Rollout], judged: Sequence[PixelReward] | None, config: UpdateConfig
 ) -> StepCredit:
-    """Nothing where steps are not credited, or the pictures were not sampled step by step."""
-    trajectories = [rollout.trajectory for rollout in rollouts]
-    if not config.stepwise or any(t.process == "forward" for t in trajectories):
+    """Nothing where steps are not credited with their own part."""
+    if not config.stepwise:
         return None, None
-    return [predictions(t) for t in trajectories], [r.map for r in judged] if judged else None
+    made = [predictions(rollout.trajectory) for rollout in rollouts]
+    return made, [reward.map for reward in judged] if judged else None

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .value import Value
+
 CLIP = 5.0
 """Advantages beyond this many scales are clipped, as in DDPO."""
 
@@ -23,8 +25,35 @@ MINIMUM_GROUP = 4
 Baseline = Callable[[Tensor], Tensor]
 """Maps [B, h, w] without what such pictures are usually worth."""
 
-StepSplit = Callable[[Tensor, Baseline], Tensor]
-"""What each sampling step earned, [T - 1, B, h, w], of the round's rewards [B, h, w]."""
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What finished pictures are worth beyond what could be foreseen once noise was added to them.
+
+    value: guesses what predictions [b, C, h, w] are worth, [b, h, w]. earned: [B, h, w], what the
+    finished pictures are worth by the same guess, and what it leaves over. reviewed: [B] bool, the
+    others are worth nothing. scale, radius: of the advantages and of the credit blur.
+    """
+
+    value: Value
+    earned: Tensor
+    reviewed: Tensor
+    scale: float = 1.0
+    radius: float = 0.0
+
+    def at(self, denoised: Tensor, chosen: slice) -> Tensor:
+        """Advantages [b, h, w] of some pictures, given the predictions [b, C, h, w] for them."""
+        unforeseen = self.earned[chosen] - self.value(denoised)
+        unforeseen = unforeseen * self.reviewed[chosen, None, None]
+        return (blur(unforeseen, self.radius) / self.scale).clamp(-CLIP, CLIP)
+
+    def rows(self, chosen: slice) -> "Foresight":
+        return replace(self, earned=self.earned[chosen], reviewed=self.reviewed[chosen])
+
+
+StepSplit = Callable[[Tensor, Baseline], tuple[Tensor, Foresight | None]]
+"""What each sampling step earned, [T - 1, B, h, w], of the round's rewards [B, h, w]; and what
+finished pictures earn at any noise, where a value says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +64,7 @@ class Advantage:
     scales the optimizer step, because Adam forgets how large a gradient was.
     unmarked: [B, h, w] bool, the pixels an anchor may hold; None: not known, so all of them.
     by_step: [T - 1, B, h, w], what each sampling step earned of it, in the same units; None: every
-    step is credited with all of it.
+    step is credited with all of it. foresight: the same for pictures that noise is added to.
     """
 
     values: Tensor
@@ -43,6 +72,7 @@ class Advantage:
     run_scale: float
     unmarked: Tensor | None = None
     by_step: Tensor | None = None
+    foresight: Foresight | None = None
 
     @property
     def is_zero(self) -> bool:
@@ -59,6 +89,7 @@ class Advantage:
             values=self.values[chosen],
             unmarked=None if self.unmarked is None else self.unmarked[chosen],
             by_step=None if self.by_step is None else self.by_step[:, chosen],
+            foresight=None if self.foresight is None else self.foresight.rows(chosen),
         )
 
     @property
@@ -70,11 +101,19 @@ def joined(parts: Sequence[Advantage]) -> Advantage:
     """The advantages of one round's batches as one, at their common scale."""
     unmarked = [part.unmarked for part in parts if part.unmarked is not None]
     by_step = [part.by_step for part in parts if part.by_step is not None]
+    ahead = [part.foresight for part in parts if part.foresight is not None]
     return replace(
         parts[0],
         values=torch.cat([part.values for part in parts]),
         unmarked=torch.cat(unmarked) if unmarked else None,
         by_step=torch.cat(by_step, dim=1) if by_step else None,
+        foresight=replace(
+            ahead[0],
+            earned=torch.cat([part.earned for part in ahead]),
+            reviewed=torch.cat([part.reviewed for part in ahead]),
+        )
+        if ahead
+        else None,
     )
 
 
@@ -156,7 +195,11 @@ def blur(maps: Tensor, radius: float) -> Tensor:
 
 
 def scale_and_clip(
-    maps: Tensor, run_scale: float | None, painted: bool, by_step: Tensor | None = None
+    maps: Tensor,
+    run_scale: float | None,
+    painted: bool,
+    by_step: Tensor | None = None,
+    foresight: Foresight | None = None,
 ) -> Advantage:
     """Divide by max(rms, run_scale) and clip to +-5; painted maps keep their own scale.
 
@@ -165,12 +208,18 @@ def scale_and_clip(
     rms = float(maps.square().mean().sqrt())
     run_scale = rms if run_scale is None else run_scale
     divisor = 1.0 if painted else max(rms, run_scale)
+    divisor = divisor if divisor > 0.0 else 1.0
 
     def scaled(values: Tensor) -> Tensor:
-        return (values / divisor if divisor > 0.0 else values).clamp(-CLIP, CLIP)
+        return (values / divisor).clamp(-CLIP, CLIP)
 
-    steps = None if by_step is None else scaled(by_step)
-    return Advantage(scaled(maps), rms, run_scale, by_step=steps)
+    return Advantage(
+        scaled(maps),
+        rms,
+        run_scale,
+        by_step=None if by_step is None else scaled(by_step),
+        foresight=None if foresight is None else replace(foresight, scale=divisor),
+    )
 
 
 def painted_baseline(reward: Tensor, reviewed: Tensor, running: Tensor | None) -> Tensor:
@@ -221,7 +270,11 @@ def advantage_map(
             return painted_baseline(values, looked_at, running)
         return remove_baseline(values, groups or [0] * batch, running)
 
-    by_step = None if split is None else blur(split(maps, without_baseline), credit_radius)
+    by_step, foresight = None, None
+    if split is not None:
+        by_step, foresight = split(maps, without_baseline)
+        by_step = blur(by_step, credit_radius)
+        foresight = None if foresight is None else replace(foresight, radius=credit_radius)
     worth = blur(without_baseline(maps, running), credit_radius)
-    advantage = scale_and_clip(worth, run_scale, painted, by_step)
+    advantage = scale_and_clip(worth, run_scale, painted, by_step, foresight)
     return replace(advantage, unmarked=unmarked_pixels(area_average(reward.abs(), size)))

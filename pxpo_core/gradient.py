@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,9 @@ def accumulate_gradient(
     are compared to.
     """
     trajectory, advantage = experience.trajectory, experience.advantage
+    foresight = None
+    if trajectory.process == "forward":
+        foresight, advantage = advantage.foresight, replace(advantage, by_step=None)
     all_steps, trainable = trajectory.steps, trajectory.trainable
     weights = _weights(trajectory, config)
     held = experience.advantage.unmarked if config.anchor_region == "unmarked" else None
@@ -78,6 +81,8 @@ def accumulate_gradient(
                 x = trajectory.states[t, chunk]
                 scale = share * len(x) / trajectory.batch * len(trainable) / len(steps)
                 denoised = denoise(x, step.sigma_t, range(chunk.start, chunk.stop))
+                if foresight is not None:
+                    worth = foresight.at(denoised.detach().float().cpu(), chunk)
                 old = first_pass.get(key)
                 if old is None and config.steps_per_rollout > 1:
                     first_pass[key] = denoised.detach()

@@ -105,20 +105,19 @@ def matching_loss(
 ) -> Tensor:
     """Forward-process objective: towards x_0 where A > 0, away from it where A < 0, per pixel.
 
-    The closed form of DiffusionNFT (arXiv 2509.16117, beta 1) with A = 2 r - 1 per pixel, in
-    units of the predicted noise: its quadratic term keeps the prediction near the old one, so that
-    a dislike stays bounded. At the first step D = D_old, and it is advantage-weighted denoising.
+    The closed form of DiffusionNFT (arXiv 2509.16117, beta 1) with A = 2 r - 1 per pixel: its
+    quadratic term keeps the prediction near the old one, so that a dislike stays bounded. At the
+    first step D = D_old. A level's weight lets its residual, of the size of its noise, count alike.
     """
-    per_eps = step.a_t / step.sigma_t
-    residual = per_eps * (denoised_old - x_0)
-    move = per_eps * (denoised - denoised_old)
-    return (advantage[:, None] * residual * move + 0.5 * move.square()).mean()
+    residual, move = denoised_old - x_0, denoised - denoised_old
+    pull = advantage[:, None] * residual * move + 0.5 * move.square()
+    return step.a_t / step.sigma_t * pull.mean()
 
 
 def drift_weight(step: Step, weight: float, process: Process) -> float:
-    """What a change of the prediction D counts for: log-prob units, or noise units (forward)."""
+    """What a change of the prediction D counts for: log-prob units, or those of `matching_loss`."""
     if process == "forward":
-        return step.a_t / step.sigma_t
+        return math.sqrt(step.a_t / step.sigma_t)
     return weight * step.gain / step.std
 
 

@@ -130,7 +130,7 @@ def _step_split(
             for seen, reward, made in zip(judged, rewards, predictions, strict=True)
         ]
     )
-    return lambda _maps, _without_baseline: steps
+    return lambda _maps, _without_baseline: (steps, None)
 
 
 def round_metrics(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .credit import Baseline
+from .credit import Baseline, Foresight
 from .rollout import Trajectory
 from .value import fit_value
 
@@ -22,8 +22,11 @@ def predictions(trajectory: Trajectory) -> Tensor:
     """What each state was going to become, and what it became: [S + 1, B, C, h, w], S trainable.
 
     D is recovered from x_s = a_s D + direction (x_t - a_t D) / sigma_t + std z. Pixels without
-    noise of their own (masked ones) show the finished picture throughout.
+    noise of their own (masked ones) show the finished picture throughout. Pictures that were
+    finished before noise was added to them only have x_0, S = 0.
     """
+    if trajectory.process == "forward":
+        return trajectory.x_0[None]
     states, noises, x_0 = trajectory.states, trajectory.noises, trajectory.x_0
     found = []
     for t in trajectory.trainable:
@@ -37,16 +40,17 @@ def predictions(trajectory: Trajectory) -> Tensor:
 
 def fitted_credit(
     rounds: Sequence[Tensor], rewards: Tensor, reviewed: Tensor, without_baseline: Baseline
-) -> Tensor:
+) -> tuple[Tensor, Foresight | None]:
     """What every step earned by a value fitted to the finished pictures: [S, B, h, w].
 
     rounds: predictions of each rollout, [S + 1, b, C, h, w]; S is the largest one's. rewards:
     [B, h, w] of all rollouts' pictures, as they are: a fit to them without their baseline would
     have to explain what the other pictures earned, too. reviewed: [B] bool, the others teach and
-    earn nothing. What the value does not explain counts, without its baseline, for every step.
+    earn nothing. What the value does not explain counts, without its baseline, for every step. The
+    foresight says the same of finished pictures, whatever noise is added to them.
     """
     if not bool(reviewed.any()):
-        return torch.zeros((1, *rewards.shape))
+        return torch.zeros((1, *rewards.shape)), None
     finished = torch.cat([made[-1] for made in rounds])
     value = fit_value(finished[reviewed], rewards[reviewed])
     unexplained = without_baseline(rewards - value(finished))
@@ -55,7 +59,8 @@ def fitted_credit(
         rounds, torch.split(unexplained, [made.shape[1] for made in rounds]), strict=True
     ):
         steps.append(torch.stack([value(denoised) for denoised in made]).diff(dim=0) + rest)
-    return side_by_side(steps) * reviewed[:, None, None]
+    foresight = Foresight(value, value(finished) + unexplained, reviewed)
+    return side_by_side(steps) * reviewed[:, None, None], foresight
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:

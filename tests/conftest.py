@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pxpo_dev import browser
 from pxpo_dev.comfyui import ComfyUI, base_directory, read
@@ -25,6 +26,9 @@ LONGEST_FIRST = ("browser", "host", "backend", "library")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 # The models are tiny, and there may be a process for every core. Servers inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One example may have to wait while a neighbour works.
+hypothesis.settings.register_profile("side by side", deadline=None)
+hypothesis.settings.load_profile("side by side")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -93,7 +93,7 @@ class Credit:
         """Credit by step of rewards as they are."""
         if judged is None:
             everyone = torch.ones(len(maps), dtype=torch.bool)
-            return fitted_credit([predictions], maps, everyone, lambda rest: rest)
+            return fitted_credit([predictions], maps, everyone, lambda rest: rest)[0]
         seen = torch.stack([area_average(reward, self._size) for reward in judged])
         return judged_credit(seen, maps, len(predictions) - 1)
 

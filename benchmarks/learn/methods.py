@@ -170,7 +170,14 @@ METHODS = {
         replace(
             _DEFAULT,
             name="forward",
-            says="forward-process objective on finished pictures, per pixel, 4 noise levels",
+            says="forward-process objective on finished pictures, credit beyond what was foreseen",
+            process="forward",
+            stepwise="fitted",
+        ),
+        replace(
+            _DEFAULT,
+            name="forward_plain",
+            says="forward-process objective, credit without a foresight (DiffusionNFT per pixel)",
             process="forward",
             stepwise="off",
         ),

@@ -80,7 +80,7 @@ def test_a_step_earns_what_it_changed_and_a_share_of_what_was_not_foreseen(batch
     made = predictions(trajectory).float()
     rewards = torch.randn((batch, *SIZE), generator=torch.Generator().manual_seed(3))
     without_baseline = leave_one_out if batch > 1 else as_it_is
-    steps = fitted_credit([made], rewards, torch.ones(batch, dtype=torch.bool), without_baseline)
+    steps, _ = fitted_credit([made], rewards, torch.ones(batch, dtype=torch.bool), without_baseline)
     value = fit_value(made[-1], rewards)
     assert len(steps) == len(made) - 1
     for t, earned in enumerate(steps):
@@ -104,7 +104,7 @@ def coloured(batch: int = 6, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor
 def test_a_step_that_changed_nothing_earns_next_to_nothing():
     made, reward = coloured()
     everyone = torch.ones(6, dtype=torch.bool)
-    steps = fitted_credit([made], 5.0 + reward, everyone, leave_one_out)
+    steps, _ = fitted_credit([made], 5.0 + reward, everyone, leave_one_out)
     spread = steps.square().mean(dim=(1, 2, 3)).sqrt()
     idle = torch.tensor([0, 1, 3, 4])
     assert float(spread[idle].max()) < 0.05 * float(spread[2])
@@ -115,23 +115,23 @@ def test_a_step_that_changed_nothing_earns_next_to_nothing():
 def test_pictures_nobody_looked_at_teach_and_earn_nothing():
     made, reward = coloured()
     reviewed = torch.tensor([True, True, True, True, False, False])
-    steps = fitted_credit([made], reward, reviewed, as_it_is)
+    steps, _ = fitted_credit([made], reward, reviewed, as_it_is)
     assert not steps[:, 4:].any()
     spoilt = made.clone()
     spoilt[:, 4:] = 99.0
-    again = fitted_credit([spoilt], reward, reviewed, as_it_is)
+    again, _ = fitted_credit([spoilt], reward, reviewed, as_it_is)
     assert torch.equal(steps, again)
-    nobody = fitted_credit([made], reward, torch.zeros(6, dtype=torch.bool), as_it_is)
+    nobody, _ = fitted_credit([made], reward, torch.zeros(6, dtype=torch.bool), as_it_is)
     assert not nobody.any()
 
 
 def test_credit_is_finite_where_everything_is_alike():
     flat = torch.ones((4, 2, 3, 8, 8))
     both = torch.ones(2, dtype=torch.bool)
-    steps = fitted_credit([flat], torch.zeros((2, 8, 8)), both, leave_one_out)
+    steps, _ = fitted_credit([flat], torch.zeros((2, 8, 8)), both, leave_one_out)
     assert bool(steps.isfinite().all())
     assert not steps.any()
-    some = fitted_credit([flat], torch.ones((2, 8, 8)), both, leave_one_out)
+    some, _ = fitted_credit([flat], torch.ones((2, 8, 8)), both, leave_one_out)
     assert bool(some.isfinite().all())
 
 
@@ -139,7 +139,7 @@ def test_rollouts_of_different_lengths_are_filled_up():
     made, reward = coloured()
     short = made[2:, :2]
     rewards, everyone = torch.cat([reward, reward[:2]]), torch.ones(8, dtype=torch.bool)
-    steps = fitted_credit([made, short], rewards, everyone, leave_one_out)
+    steps, _ = fitted_credit([made, short], rewards, everyone, leave_one_out)
     assert steps.shape == (5, 8, 12, 12)
     assert not steps[3:, 6:].any()
     assert side_by_side([torch.ones(2, 1, 2, 2), torch.ones(3, 2, 2, 2)]).sum() == 4 * (2 + 6)

@@ -150,7 +150,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize("family", list(SIGMAS))
 @pytest.mark.usefixtures("frozen")
 def test_the_forward_process_pulls_towards_liked_pixels_and_away_from_disliked_ones(family):
-    """Its gradient is that of A |eps - eps_hat|^2 / 2, for any picture the model never sampled."""
+    """Its gradient is that of A |x_0 - D|^2 / 2 by signal to noise, for pictures of any origin."""
     case = Case(family)
     noises = draw_noise((2, *SIZE), 4, 5, 0, range(BATCH)).double()
     x_0 = torch.randn((BATCH, 2, *SIZE), dtype=torch.float64)
@@ -163,8 +163,7 @@ def test_the_forward_process_pulls_towards_liked_pixels_and_away_from_disliked_o
         step = trajectory.steps[t]
         with case.layers.attached(case.model):
             denoised = case.model(trajectory.states[t], step.sigma_t)
-        eps = (trajectory.states[t] - step.a_t * denoised) / step.sigma_t
-        wrong = (eps - noises[t]).square() / 2.0
+        wrong = step.a_t / step.sigma_t * (denoised - x_0).square() / 2.0
         total = total + (case.advantage.values[:, None].double() * wrong).mean()
     names = sorted(case.layers.parameters)
     expected = torch.autograd.grad(total, [case.layers.parameters[n] for n in names])
