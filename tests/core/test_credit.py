@@ -243,3 +243,24 @@ def test_unmarked_pixels_keep_clear_of_every_mark():
     expected = torch.ones(8, 10, dtype=torch.bool)
     expected[1:6, 2:7] = False
     torch.testing.assert_close(unmarked[0], expected)
+
+
+def test_foresight_comes_in_the_units_of_the_advantages():
+    reward = maps(6, 16, 16)
+
+    def split(rewards, without_baseline):
+        earned = without_baseline(rewards)
+        foresight = credit.Foresight(
+            lambda d: torch.zeros(len(d), 4, 4), earned, torch.ones(6).bool()
+        )
+        return earned[None], foresight
+
+    whole = credit.advantage_map(reward, (4, 4), credit_radius=1.5, split=split, run_scale=0.01)
+    latents = torch.zeros(6, 2, 4, 4)
+    torch.testing.assert_close(whole.foresight.at(latents, slice(0, 6)), whole.values)
+    torch.testing.assert_close(whole.by_step[0], whole.values)
+    parts = [whole.rows(slice(0, 2)), whole.rows(slice(2, 6))]
+    torch.testing.assert_close(parts[1].foresight.at(latents[2:], slice(0, 4)), whole.values[2:])
+    torch.testing.assert_close(
+        credit.joined(parts).foresight.at(latents, slice(0, 6)), whole.values
+    )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pxpo_core.credit import leave_one_out
-from pxpo_core.rollout import Trajectory, draw_noise, sample_trajectory
+from pxpo_core.rollout import Trajectory, diffuse, draw_noise, sample_trajectory
 from pxpo_core.stepwise import (
     CHECKPOINTS,
     checkpoints,
@@ -143,6 +143,39 @@ def test_rollouts_of_different_lengths_are_filled_up():
     assert steps.shape == (5, 8, 12, 12)
     assert not steps[3:, 6:].any()
     assert side_by_side([torch.ones(2, 1, 2, 2), torch.ones(3, 2, 2, 2)]).sum() == 4 * (2 + 6)
+
+
+def test_finished_pictures_have_no_path_and_earn_what_noise_hid():
+    generator = torch.Generator().manual_seed(1)
+    x_0 = torch.randn((6, 3, 12, 12), generator=generator)
+    noises = torch.randn((4, 6, 3, 12, 12), generator=generator)
+    finished = diffuse(x_0, noises, (8.0, 3.0, 1.0, 0.3, 0.0), "vp")
+    made = predictions(finished)
+    assert torch.equal(made, x_0[None])
+    reward = 0.7 * x_0[:, 0] - 0.3 * x_0[:, 2]
+    reviewed = torch.tensor([True] * 5 + [False])
+    steps, foresight = fitted_credit([made], reward, reviewed, as_it_is)
+    assert len(steps) == 0
+    assert foresight is not None
+    known = foresight.at(x_0, slice(0, 6))
+    assert float(known.square().mean().sqrt()) < 0.1, "nothing was hidden"
+    hidden = foresight.at(torch.zeros_like(x_0), slice(0, 6))
+    assert torch.corrcoef(torch.stack([hidden[:5].flatten(), reward[:5].flatten()]))[0, 1] > 0.99
+    assert not hidden[5].any()
+    torch.testing.assert_close(foresight.at(torch.zeros_like(x_0[2:4]), slice(2, 4)), hidden[2:4])
+    later = foresight.rows(slice(2, 6)).at(torch.zeros_like(x_0[2:4]), slice(0, 2))
+    torch.testing.assert_close(later, hidden[2:4])
+
+
+def test_paths_and_finished_pictures_share_one_value():
+    made, reward = coloured()
+    both = [made, made[-1:, :2]]
+    everyone = torch.ones(8, dtype=torch.bool)
+    rewards = torch.cat([reward, reward[:2]])
+    steps, foresight = fitted_credit(both, rewards, everyone, leave_one_out)
+    assert not steps[:, 6:].any()
+    assert foresight is not None
+    assert foresight.earned.shape == (8, 12, 12)
 
 
 @given(st.integers(1, 200))
