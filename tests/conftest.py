@@ -20,7 +20,7 @@ from pxpo_dev.server import Server
 
 TEST_NODES = Path(__file__).parent / "host" / "bad_values.py"
 
-LONGEST_FIRST = ("browser", "host", "backend", "library")
+LONGEST_FIRST = ("browser", "host", "demo", "scripts", "backend", "library")
 """Folders whose files take longest, for processes that run files side by side."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")

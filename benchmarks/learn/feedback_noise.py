@@ -18,7 +18,7 @@ def spoil(maps: Tensor, kind: str, share: float, generator: torch.Generator) -> 
     """Reward maps [B, H, W] with about `share` of them (or of their regions) spoilt.
 
     flip: the sign of whole regions. shift: a map lies 16 px off, in one of four directions. swap:
-    a map belongs to another picture. dilate: marks are 16 px too wide, the strongest one wins.
+    a map is another picture's. dilate: marks are 16 px too wide, the strongest one wins.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
@@ -31,9 +31,7 @@ def spoil(maps: Tensor, kind: str, share: float, generator: torch.Generator) -> 
     chosen = torch.rand(len(maps), generator=generator) < share
     result = maps.clone()
     if kind == "swap":
-        members = chosen.nonzero().flatten()
-        if len(members) > 1:
-            result[members] = maps[members.roll(1)]
+        result[chosen] = maps.roll(1, dims=0)[chosen]
         return result
     for i in chosen.nonzero().flatten().tolist():
         result[i] = _shift(maps[i], generator) if kind == "shift" else _dilate(maps[i])

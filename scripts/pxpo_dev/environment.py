@@ -100,6 +100,7 @@ def ensure(requirements: Sequence[Path], root: Path | None = None) -> Environmen
     environment.stamp.unlink(missing_ok=True)
     environment.pip(
         "install",
+        "--no-compile",  # of 14,000 files most are never imported, and Python compiles the others
         "--quiet",
         "--disable-pip-version-check",
         *(argument for path in requirements for argument in ("-r", path)),

@@ -57,6 +57,9 @@ def test_swap_gives_chosen_pictures_the_map_of_another() -> None:
     assert sorted(swapped.tolist()) == list(range(8))
     assert (swapped != torch.arange(8.0)).all()
     torch.testing.assert_close(spoil(maps[:1], "swap", 1.0, seeded()), maps[:1])
+    many = torch.arange(400.0)[:, None, None].expand(-1, 2, 2)
+    wrong = spoil(many, "swap", 0.25, seeded())[:, 0, 0] != many[:, 0, 0]
+    assert 0.2 < float(wrong.float().mean()) < 0.3
 
 
 def test_dilation_widens_marks_of_either_sign() -> None:
