@@ -7,17 +7,18 @@ Of two independent gradients g = s + n with a common signal s the expected cosin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pxpo_core.credit import blur
+from pxpo_core.credit import Advantage, blur
 from pxpo_core.denoiser import Denoiser
 from pxpo_core.lora import LoRALayers
-from pxpo_core.objective import StepWeighting, step_weights, stored_noise_loss
+from pxpo_core.objective import StepWeighting, matching_loss, step_weights, stored_noise_loss
 from pxpo_core.rollout import Trajectory
 from pxpo_core.stepwise import checkpoints, predictions
 
@@ -27,64 +28,122 @@ from .methods import METHODS
 from .tasks import Task
 from .world import ToyWorld, WorldSession
 
-BATCH, BATCHES = 16, 3
+BATCH, BATCHES = 8, 4
+EVERY = 2
+"""Every second step is trained: 8 of 15, as many as the default trains."""
+
 WEIGHTINGS: tuple[StepWeighting, ...] = ("exact", "uniform", "denoised")
 SEED = 500
-Credits = dict[str, Tensor]
+REFERENCE = ("judged, per pixel", "denoised")
+"""The credit without a fit, whose direction the others are compared with."""
+
+Gradients = dict[tuple[str, str], Tensor]
+"""By credit and step weighting; the gradient of the LoRA's up matrices."""
 
 
 def measure(world: ToyWorld, tasks: Sequence[Task], batches: int = BATCHES) -> dict[str, Any]:
-    """{task: {credit: {weighting: mean cosine of all pairs of batches}}}."""
+    """{task: {credit: {weighting: mean cosine of all pairs of batches}}}, and the same for the
+    directions: the cosine between a credit's signal and the reference's."""
+    measured = {task.name: _of_task(world, task, batches) for task in tasks}
     return {
         "batch": BATCH,
         "batches": batches,
-        "cosines": {task.name: _of_task(world, task, batches) for task in tasks},
+        "cosines": {name: _nested(agree) for name, (agree, _) in measured.items()},
+        "directions": {name: _nested(along) for name, (_, along) in measured.items()},
     }
 
 
-def _of_task(world: ToyWorld, task: Task, batches: int) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, list[Tensor]]] = {}
-    for number in range(batches):
-        for credit, by_step in _gradients(world, task, number).items():
-            for weighting, gradient in by_step.items():
-                found.setdefault(credit, {}).setdefault(weighting, []).append(gradient)
-    return {
-        credit: {weighting: round(agreement(g), 3) for weighting, g in kinds.items()}
-        for credit, kinds in found.items()
+def _of_task(
+    world: ToyWorld, task: Task, batches: int
+) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+    found = [_gradients(world, task, number) for number in range(batches)]
+    rows = {key: [gradients[key] for gradients in found] for key in found[0]}
+    agree = {key: agreement(gradients) for key, gradients in rows.items()}
+    reference = rows[REFERENCE]
+    along = {
+        key: direction(gradients, reference, agree[key], agree[REFERENCE])
+        for key, gradients in rows.items()
     }
+    return agree, along
 
 
 def agreement(gradients: Sequence[Tensor]) -> float:
     """Mean cosine of all pairs."""
-    pairs = [
-        float(torch.cosine_similarity(a, b, dim=0)) for a, b in itertools.combinations(gradients, 2)
-    ]
+    pairs = [_cosine(a, b) for a, b in itertools.combinations(gradients, 2)]
     return sum(pairs) / len(pairs)
 
 
-def _gradients(world: ToyWorld, task: Task, number: int) -> dict[str, dict[str, Tensor]]:
-    """One batch's gradient of the LoRA's up matrices, by credit and step weighting."""
+def direction(
+    gradients: Sequence[Tensor], others: Sequence[Tensor], own_agree: float, agree: float
+) -> float:
+    """The cosine between two kinds' signals, from pairs of different batches; nan if lost in noise.
+
+    The pairs' mean cosine is that of the signals times sqrt(own_agree * agree).
+    """
+    if own_agree <= 0.0 or agree <= 0.0:
+        return math.nan
+    pairs = [_cosine(a, b) for (i, a), (j, b) in _crossed(gradients, others) if i != j]
+    return sum(pairs) / len(pairs) / math.sqrt(own_agree * agree)
+
+
+def _crossed(
+    a: Sequence[Tensor], b: Sequence[Tensor]
+) -> Iterator[tuple[tuple[int, Tensor], tuple[int, Tensor]]]:
+    return itertools.product(enumerate(a), enumerate(b))
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.cosine_similarity(a, b, dim=0))
+
+
+def _nested(flat: Mapping[tuple[str, str], float]) -> dict[str, dict[str, float | None]]:
+    nested: dict[str, dict[str, float | None]] = {}
+    for (credit, weighting), value in flat.items():
+        rounded = round(value, 3) if math.isfinite(value) else None
+        nested.setdefault(credit, {})[weighting] = rounded
+    return nested
+
+
+def _gradients(world: ToyWorld, task: Task, number: int) -> Gradients:
+    """One batch's gradients of every kind."""
     asked = prompts.spread(task.training, BATCH)
     policy = world.new_policy()
     trajectory = world.sample(policy, asked, SEED, number, None, task.cfg)
-    credits = _credits(world, task, asked, trajectory)
+    advantages = _advantages(world, task, asked, trajectory)
     layers = LoRALayers(policy)
     ups = [p for name, p in layers.parameters.items() if "lora_up" in name]
-    steps = [trajectory.steps[t] for t in trajectory.trainable]
-    weights = {kind: step_weights(steps, kind) for kind in WEIGHTINGS}
-    sums: dict[str, dict[str, Tensor]] = {
-        name: {kind: torch.zeros(sum(p.numel() for p in ups)) for kind in WEIGHTINGS}
-        for name in credits
-    }
     session = WorldSession(world, layers, asked, task.cfg)
-    for t, step in zip(trajectory.trainable, steps, strict=True):
+    sums: Gradients = {}
+
+    def add(credit: str, loss: Tensor, weights: Mapping[str, float]) -> None:
+        parts = torch.autograd.grad(loss, ups, retain_graph=True)
+        gradient = torch.cat([part.flatten() for part in parts])
+        for weighting, weight in weights.items():
+            key = (credit, weighting)
+            sums[key] = sums.get(key, torch.zeros_like(gradient)) + weight * gradient
+
+    steps = [trajectory.steps[t] for t in trajectory.trainable]
+    by_kind = {kind: step_weights(steps, kind) for kind in WEIGHTINGS}
+    for place in range(0, len(steps), EVERY):
+        t, step = trajectory.trainable[place], steps[place]
         denoised = session(partial(_denoised, trajectory, t))
-        for i, (name, worth) in enumerate(credits.items()):
-            loss = stored_noise_loss(denoised, trajectory.noises[t], worth[t], step)
-            parts = torch.autograd.grad(loss, ups, retain_graph=i + 1 < len(credits))
-            gradient = torch.cat([part.flatten() for part in parts])
-            for kind in WEIGHTINGS:
-                sums[name][kind] += weights[kind][t] * gradient
+        weights = {kind: by_kind[kind][place] for kind in WEIGHTINGS}
+        for credit, advantage in advantages.items():
+            for share, spread in (("pixel", 0.0), ("image", math.inf)):
+                worth = blur(advantage.at(t), spread)
+                loss = stored_noise_loss(denoised, trajectory.noises[t], worth, step)
+                add(f"{credit}, per {share}", loss, weights)
+    fitted = advantages["fitted"]
+    assert fitted.foresight is not None
+    noised = world.diffused(trajectory.x_0, SEED, number)
+    for t in noised.trainable[::EVERY]:
+        step = noised.steps[t]
+        denoised = session(partial(_denoised, noised, t))
+        known = denoised.detach()
+        unforeseen = fitted.foresight.at(known, slice(0, BATCH))
+        for credit, worth in (("plain", fitted.values), ("foreseen", unforeseen)):
+            loss = matching_loss(denoised, known, noised.x_0, worth, step)
+            add(f"finished pictures, {credit}", loss, {"denoised": 1.0})
     return sums
 
 
@@ -92,21 +151,20 @@ def _denoised(trajectory: Trajectory, t: int, denoise: Denoiser) -> Tensor:
     return denoise(trajectory.states[t], trajectory.steps[t].sigma_t, range(trajectory.batch))
 
 
-def _credits(
+def _advantages(
     world: ToyWorld, task: Task, asked: list[str], trajectory: Trajectory
-) -> Mapping[str, Tensor]:
-    """Each way to credit the steps, [S, B, h, w], per pixel and as one number per image."""
+) -> dict[str, Advantage]:
+    """Each way to credit the steps."""
     errors, made = torch.Generator().manual_seed(0), predictions(trajectory)
     pictures = world.decode(trajectory.x_0)
     rewards = task.reward(pictures, asked, errors)
     seen = [task.reward(world.decode(made[t]), asked, errors) for t in checkpoints(len(made) - 1)]
-    found: Credits = {}
-    for name, kind in (("whole path", None), ("fitted", None), ("judged", torch.stack(seen))):
+    found = {}
+    for name, steps, judged in (
+        ("whole path", None, None),
+        ("fitted", made, None),
+        ("judged", made, torch.stack(seen)),
+    ):
         credit = Credit(METHODS["default"])
-        advantage = credit.advantage(
-            rewards, pictures, asked, None if name == "whole path" else made, kind
-        )
-        by_step = torch.stack([advantage.at(t) for t in trajectory.trainable])
-        found[f"{name}, per pixel"] = by_step
-        found[f"{name}, per image"] = blur(by_step, float("inf"))
+        found[name] = credit.advantage(rewards, pictures, asked, steps, judged)
     return found

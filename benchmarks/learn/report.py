@@ -129,7 +129,7 @@ def _by_seed(entry: Mapping[str, Any], key: str) -> dict[int, Any]:
 def read_agreement(results: Path) -> dict[str, Any]:
     """How far gradients agree, or an empty table before it was measured."""
     path = results / "learn_agreement.json"
-    return json.loads(path.read_text(encoding="utf-8"))["cosines"] if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def with_tables(text: str, summary: Mapping[str, Any], agreement: Mapping[str, Any]) -> str:
@@ -239,13 +239,16 @@ def short_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def agreement_table(cosines: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Mean cosine of independent batches' gradients, per task, credit and step weighting."""
+def agreement_table(found: Mapping[str, Any]) -> str:
+    """Mean cosine of independent batches' gradients, per task, credit and step weighting, and that
+    of the signal with the judged credit's."""
     weightings = ("exact", "uniform", "denoised")
-    rows = [_row(["task", "credit", *weightings]), "| --- " * 5 + "|"]
-    for task, credits in cosines.items():
-        for credit, found in credits.items():
-            rows.append(_row([task, credit, *(f"{found[kind]:.2f}" for kind in weightings)]))
+    rows = [_row(["task", "credit", *weightings, "direction"]), "| --- " * 6 + "|"]
+    for task, credits in found.get("cosines", {}).items():
+        for credit, cosines in credits.items():
+            along = found["directions"][task][credit]["denoised"]
+            cells = [_mean([value]) for value in (*map(cosines.get, weightings), along)]
+            rows.append(_row([task, credit, *cells]))
     return "\n".join(rows) if len(rows) > 2 else "Not measured yet."
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks.learn import records, report
+from benchmarks.learn import agreement, records, report
 from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
 from benchmarks.learn.plots import line_plot, mean_curve
 from benchmarks.learn.statistics import (
@@ -245,6 +246,24 @@ def test_the_tuned_setting_counts_even_with_fewer_seeds() -> None:
     entry = summarize([tuned, *others, own])["blue"]["default"]
     assert (entry["learning_rate"], entry["seeds"]) == (3e-3, [0])
     assert summarize([tuned, *others])["blue"]["default"]["learning_rate"] == 1e-3
+
+
+def test_directions_are_compared_beneath_the_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    signal, other = torch.randn((2, 20_000), generator=generator)
+    turned = (signal + other) / 2**0.5
+
+    def batches(true: torch.Tensor) -> list[torch.Tensor]:
+        return [true + torch.randn(20_000, generator=generator) for _ in range(6)]
+
+    a, b = batches(signal), batches(turned)
+    assert agreement.agreement(a) == pytest.approx(0.5, abs=0.03)
+    found = agreement.direction(a, b, agreement.agreement(a), agreement.agreement(b))
+    assert found == pytest.approx(0.5**0.5, abs=0.03)
+    assert math.isnan(agreement.direction(a, b, -0.01, 0.5))
+    table = {"cosines": {"blue": {"x": {"denoised": 0.5}}}}
+    table["directions"] = {"blue": {"x": {"denoised": None}}}
+    assert "| blue | x | - | - | 0.50 | - |" in report.agreement_table(table)
 
 
 def test_plot_has_a_line_per_seed_and_a_mean() -> None:
