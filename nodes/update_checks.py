@@ -8,6 +8,7 @@ from ..pxpo_core.lora import Policy
 from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.run import RunHead, StaleRolloutError
 from ..pxpo_core.stepwise import checkpoints
+from ..pxpo_core.update import UpdateConfig
 
 
 def common_run(
@@ -61,9 +62,17 @@ def common_run(
 
 
 def check_judged(
-    rollouts: Sequence[Rollout], rewards: Sequence[PixelReward], judged: Sequence[PixelReward]
+    rollouts: Sequence[Rollout],
+    rewards: Sequence[PixelReward],
+    judged: Sequence[PixelReward],
+    config: UpdateConfig,
 ) -> None:
-    """Refuse rewards that cannot be of these rollouts' predictions."""
+    """Refuse rewards that cannot be of these rollouts' predictions, or that nothing would use."""
+    if config.objective == "pictures":
+        raise ValueError(
+            "prediction_reward credits the steps of the sampling path: disconnect it, or set "
+            "objective to path."
+        )
     if len(judged) != len(rollouts):
         raise ValueError(
             f"Got {len(rollouts)} rollouts and {len(judged)} prediction rewards: connect one for "

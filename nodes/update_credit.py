@@ -1,11 +1,13 @@
-"""What the update needs to credit each sampling step with its own part."""
+"""What an update learns from: pictures or their paths, and what each step is credited with."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from ..pxpo_core.backends.comfy.rollout import Rollout
 from ..pxpo_core.reward import PixelReward
+from ..pxpo_core.rollout import finished_pictures
 from ..pxpo_core.stepwise import predictions
 from ..pxpo_core.update import UpdateConfig
 
@@ -21,3 +23,17 @@ def step_credit(
         return None, None
     made = [predictions(rollout.trajectory) for rollout in rollouts]
     return made, [reward.map for reward in judged] if judged else None
+
+
+def learned_from(
+    rollouts: Sequence[Rollout], config: UpdateConfig, round_: int
+) -> Sequence[Rollout]:
+    """The rollouts as their objective needs them: as sampled, or their finished pictures."""
+    if config.objective == "path":
+        return rollouts
+    return [
+        replace(
+            r, trajectory=finished_pictures(r.trajectory, place, round_, range(r.trajectory.batch))
+        )
+        for place, r in enumerate(rollouts)
+    ]

@@ -22,7 +22,7 @@ from .run_overview import publish_overview
 from .runs import run_store
 from .types import CATEGORY
 from .update_checks import check_current, check_judged, common_run
-from .update_credit import step_credit
+from .update_credit import learned_from, step_credit
 from .update_effect import Effect, measure_effect
 from .update_presets import CUSTOM, learning_rate_of
 from .update_report import (
@@ -80,6 +80,7 @@ class UpdateLoRA(io.ComfyNode):
         stepwise: list[bool] | None = None,
         prediction_reward: list[PixelReward] | None = None,
         preset: list[str] | None = None,
+        objective: list[str] | None = None,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         radius = credit_radius[0] if credit_radius[0] < LARGEST_RADIUS else float("inf")
@@ -93,11 +94,12 @@ class UpdateLoRA(io.ComfyNode):
             anchor=anchor[0],
             anchor_region=(anchor_region or ["everywhere"])[0],  # type: ignore[arg-type]
             micro_batch=micro_batch[0],
+            objective=(objective or ["path"])[0],  # type: ignore[arg-type]
         )
         run, policy = common_run(rollout, reward)
         store = run_store((keep_last or [KEEP_LAST])[0])
         if prediction_reward:
-            check_judged(rollout, reward, prediction_reward)
+            check_judged(rollout, reward, prediction_reward, config)
         head = store.head(run.name) or RunHead(run.name)
         check_current(head, run, policy)
         reward_maps = torch.cat([r.map for r in reward])
@@ -132,7 +134,7 @@ class UpdateLoRA(io.ComfyNode):
             progress.describe(plan.text)
 
         result = train_round(
-            rollout,
+            learned_from(rollout, config, head.round + 1),
             advantages,
             policy,
             head.optimizer,

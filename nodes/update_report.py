@@ -31,6 +31,7 @@ def settings(config: UpdateConfig, rollout: Rollout) -> dict[str, Any]:
         "step_weighting": config.step_weighting,
         "credit_radius": config.credit_radius if finite else "infinite",
         "stepwise": config.stepwise,
+        "objective": config.objective,
         "anchor": config.anchor,
         "anchor_region": config.anchor_region,
         "cfg": rollout.job.cfg,

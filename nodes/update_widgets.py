@@ -1,9 +1,12 @@
 """The inputs of PXPO Update LoRA; new ones go to the end, so that saved workflows keep theirs."""
 
+from typing import get_args
+
 from comfy_api.latest import io
 
 from ..pxpo_core.run import KEEP_LAST
 from ..pxpo_core.update import UpdateConfig
+from ..pxpo_core.update_config import Objective
 from .types import Reward, Rollout, advanced
 from .update_presets import CUSTOM, LEARNING_RATES, PRESETS
 
@@ -149,5 +152,16 @@ def update_inputs() -> list[io.Input]:
             tooltip="How far each round goes: "
             + ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
             + ". custom: learning_rate as set above.",
+        ),
+        advanced(
+            io.Combo.Input(
+                "objective",
+                options=list(get_args(Objective)),
+                default=defaults.objective,
+                optional=True,
+                tooltip="What becomes likelier. path: the sampling steps that led to good pixels, "
+                "as in the paper. pictures: the good pixels themselves, learned from finished "
+                "pictures at fresh noise; keeps faces and surroundings better when painting.",
+            )
         ),
     ]

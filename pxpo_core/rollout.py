@@ -120,6 +120,25 @@ def sample_trajectory(
     )
 
 
+FRESH = 2**40
+"""Added to seeds of noise for finished pictures: the sampled path's is part of them."""
+
+
+def finished_pictures(
+    trajectory: Trajectory, seed: int, round_: int, samples: Sequence[int]
+) -> Trajectory:
+    """A sampled path's finished pictures with fresh noise, see `diffuse`; others stay as they are.
+
+    seed, round_, samples: as in `draw_noise`.
+    """
+    if trajectory.process == "forward":
+        return trajectory
+    x_0 = trajectory.x_0
+    count = len(trajectory.sigmas) - 1
+    noises = draw_noise(x_0.shape[1:], count, seed + FRESH, round_, samples)
+    return diffuse(x_0, noises, trajectory.sigmas, trajectory.family, trajectory.noise_scale)
+
+
 def diffuse(
     x_0: Tensor, noises: Tensor, sigmas: Sequence[float], family: Family, noise_scale: float = 1.0
 ) -> Trajectory:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from .objective import StepWeighting
 
 AnchorRegion = Literal["everywhere", "unmarked"]
+Objective = Literal["path", "pictures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,9 @@ class UpdateConfig:
     the base model, anchor_region: on all pixels or only those without feedback nearby.
     credit_radius: see `credit`; an infinite one also pools the ratio, as in DDPO. credit_growth:
     further radius per unit of noise, in latent pixels; each step has sigma_t / a_t units.
-    stepwise: credit each step with what it changed, see `stepwise`.
+    stepwise: credit each step with what it changed, see `stepwise`. objective "path" makes the
+    steps that led to good pixels likelier, "pictures" good pixels of the finished pictures at
+    fresh noise, see `objective.matching_loss`; whoever makes the trajectories has to follow it.
     """
 
     learning_rate: float = 1e-3
@@ -32,6 +35,7 @@ class UpdateConfig:
     anchor_region: AnchorRegion = "everywhere"
     micro_batch: int = 8
     max_grad_norm: float = 1.0
+    objective: Objective = "path"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "max_grad_norm"):
@@ -51,6 +55,8 @@ class UpdateConfig:
             raise ValueError(
                 f"anchor_region is everywhere or unmarked, got {self.anchor_region!r}."
             )
+        if self.objective not in get_args(Objective):
+            raise ValueError(f"objective is path or pictures, got {self.objective!r}.")
         if self.step_weighting not in get_args(StepWeighting):
             raise ValueError(
                 f"step_weighting is {', '.join(get_args(StepWeighting))}; got "

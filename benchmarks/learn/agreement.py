@@ -19,7 +19,7 @@ from pxpo_core.credit import Advantage, blur
 from pxpo_core.denoiser import Denoiser
 from pxpo_core.lora import LoRALayers
 from pxpo_core.objective import StepWeighting, matching_loss, step_weights, stored_noise_loss
-from pxpo_core.rollout import Trajectory
+from pxpo_core.rollout import Trajectory, finished_pictures
 from pxpo_core.stepwise import checkpoints, predictions
 
 from . import prompts
@@ -135,7 +135,7 @@ def _gradients(world: ToyWorld, task: Task, number: int) -> Gradients:
                 add(f"{credit}, per {share}", loss, weights)
     fitted = advantages["fitted"]
     assert fitted.foresight is not None
-    noised = world.diffused(trajectory.x_0, SEED, number)
+    noised = finished_pictures(trajectory, SEED, number, range(BATCH))
     for t in noised.trainable[::EVERY]:
         step = noised.steps[t]
         denoised = session(partial(_denoised, noised, t))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pxpo_core.objective import StepWeighting
-from pxpo_core.rollout import Process
-from pxpo_core.update_config import AnchorRegion, UpdateConfig
+from pxpo_core.update_config import AnchorRegion, Objective, UpdateConfig
 
 from .feedback_noise import KINDS
 
@@ -23,10 +22,9 @@ class Method:
 
     baseline: "none" takes the reward as it is, "group" is the per-pixel leave-one-out mean per
     prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
-    images. process: "forward" learns from finished pictures with fresh noise (any sampler's), not
-    from the sampled path. target_modules: which layers get a LoRA. stepwise: what credits each step
-    with its own part: the task's reward of predictions where it needs that, else the fitted value;
-    always the fitted value; or nothing, as in DDPO and PXPO.
+    images. objective: "path" or "pictures", as in the update. target_modules: which layers get a
+    LoRA. stepwise: what credits each step with its own part: the task's reward of predictions where
+    it needs that, else the fitted value; always the fitted value; or nothing, as in DDPO and PXPO.
     feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`. auto_stop:
     stop when the pictures fall apart, as the Update node does.
     """
@@ -42,7 +40,7 @@ class Method:
     baseline: Baseline = "group"
     anchor: float = 0.0
     anchor_region: AnchorRegion = "everywhere"
-    process: Process = "reverse"
+    objective: Objective = "path"
     target_modules: str = "all layers"
     feedback: str = "none"
     spoilt: float = 0.0
@@ -60,6 +58,7 @@ class Method:
             anchor=self.anchor,
             anchor_region=self.anchor_region,
             micro_batch=micro_batch,
+            objective=self.objective,
         )
 
 
@@ -171,14 +170,14 @@ METHODS = {
             _DEFAULT,
             name="forward",
             says="forward-process objective on finished pictures, credit beyond what was foreseen",
-            process="forward",
+            objective="pictures",
             stepwise="fitted",
         ),
         replace(
             _DEFAULT,
             name="forward_plain",
             says="forward-process objective, credit without a foresight (DiffusionNFT per pixel)",
-            process="forward",
+            objective="pictures",
             stepwise="off",
         ),
         replace(

@@ -16,7 +16,7 @@ from pxpo_core.drift import path_drift
 from pxpo_core.health import picture_signs
 from pxpo_core.lora import LoRALayers, Policy
 from pxpo_core.reward import small_pictures
-from pxpo_core.rollout import Trajectory, draw_noise
+from pxpo_core.rollout import Trajectory, draw_noise, finished_pictures
 from pxpo_core.stepwise import checkpoints, predictions
 from pxpo_core.update import Experience, NonFiniteUpdateError, update_policy
 
@@ -165,8 +165,8 @@ class Bench:
     ) -> tuple[Policy, Mapping[str, Tensor], dict[str, float]]:
         """One round's training: the new policy, its optimizer's state, and what to note."""
         method, layers = METHODS[cell.method], LoRALayers(policy)
-        if method.process == "forward":
-            trajectory = self._world.diffused(trajectory.x_0, cell.seed, number)
+        if method.objective == "pictures":
+            trajectory = finished_pictures(trajectory, cell.seed, number, range(cell.batch))
         experience = Experience(
             trajectory,
             advantage,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pxpo_core.denoiser import Denoiser
 from pxpo_core.lora import ALL_LAYERS, LoRAConfig, LoRALayers, Policy, new_policy, target_layers
-from pxpo_core.rollout import Trajectory, diffuse, draw_noise, sample_trajectory
+from pxpo_core.rollout import Trajectory, draw_noise, sample_trajectory
 from pxpo_core.transition import as_schedule
 
 T = TypeVar("T")
@@ -113,12 +113,6 @@ class ToyWorld:
         eta = self.settings.eta
         with torch.no_grad():
             return session(lambda d: sample_trajectory(d, x, noises, self.sigmas, "vp", eta))
-
-    def diffused(self, x_0: Tensor, seed: int, round_: int) -> Trajectory:
-        """Finished latents with fresh noise at every level, for the forward-process objective."""
-        # The sampled path's noise is part of x_0: this must be other noise.
-        noises = draw_noise(LATENT, self.settings.steps, seed + 2**40, round_, range(len(x_0)))
-        return diffuse(x_0, noises, self.sigmas, "vp")
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

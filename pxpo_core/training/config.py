@@ -166,6 +166,11 @@ class TrainConfig:
     update: UpdateConfig = field(default_factory=UpdateConfig)
 
     def __post_init__(self) -> None:
+        if self.reward.judge_predictions and self.update.objective != "path":
+            raise ConfigError(
+                "[reward] judge_predictions credits the steps of the sampling path: it needs "
+                f'[update] objective "path", got {self.update.objective!r}.'
+            )
         if self.reward.judge_predictions and not self.update.stepwise:
             raise ConfigError(
                 "[reward] judge_predictions needs [update] stepwise = true: without it the "

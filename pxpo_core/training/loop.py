@@ -19,7 +19,7 @@ from ..backends.diffusers.session import ReplaySession, SamplingJob, sample
 from ..credit import joined
 from ..lora import Policy, check_fits, new_policy
 from ..reward import PixelReward, small_pictures
-from ..rollout import Trajectory, draw_noise
+from ..rollout import Trajectory, draw_noise, finished_pictures
 from ..round import RewardMemory, round_advantages, round_metrics
 from ..run import RoundRecord, RunHead, RunMismatchError, RunStore
 from ..stepwise import checkpoints, predictions
@@ -148,8 +148,11 @@ class Trainer:
         session, reference = ReplaySession(self._job, layers), ReplaySession(self._job, None)
         own = joined(advantages).rows(slice(self._held.start, self._held.stop))
         steps = len(trajectory.steps)
+        learned = trajectory
+        if config.update.objective == "pictures":
+            learned = finished_pictures(trajectory, config.run.seed, head.round, self._held)
         result = update_policy(
-            [Experience(trajectory, own, session, reference)],
+            [Experience(learned, own, session, reference)],
             layers,
             head.optimizer,
             config.update,

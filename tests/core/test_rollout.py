@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pxpo_core.rollout import draw_noise, sample_trajectory
+from pxpo_core.rollout import draw_noise, finished_pictures, sample_trajectory
 from pxpo_core.transition import log_prob
 
 SHAPE = (4, 6, 5)
@@ -121,3 +121,22 @@ def test_a_trajectory_is_not_changed_by_its_inputs():
     noise += 1
     assert torch.equal(trajectory.states, states)
     assert torch.equal(trajectory.noises, noises)
+
+
+@pytest.mark.parametrize("family", ["vp", "flow"])
+def test_finished_pictures_get_noise_that_is_not_in_them(family: str):
+    sigmas = (0.9, 0.5, 0.2, 0.0)
+    noise = draw_noise((2, 4, 4), 4, 3, 1, range(2))
+    path = sample_trajectory(
+        lambda x, sigma, samples: 0.5 * x, noise[0], noise[1:], sigmas, family, 0.7, 1.3
+    )
+    made = finished_pictures(path, 3, 1, range(2))
+    assert made.process == "forward"
+    assert torch.equal(made.x_0, path.x_0)
+    assert (made.sigmas, made.noise_scale) == (path.sigmas, path.noise_scale)
+    for t, step in enumerate(made.steps):
+        expected = step.a_t * path.x_0 + 1.3 * step.sigma_t * made.noises[t]
+        torch.testing.assert_close(made.states[t], expected)
+        assert not torch.equal(made.noises[t], path.noises[t])
+    assert not torch.equal(finished_pictures(path, 3, 2, range(2)).noises, made.noises)
+    assert finished_pictures(made, 9, 9, range(2)) is made

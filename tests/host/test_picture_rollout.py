@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,3 +60,26 @@ def test_an_empty_latent_and_a_model_without_a_run_are_refused(
     with pytest.raises(ExecutionFailed, match="needs the model of PXPO Training Run"):
         server.client.run(graph)
     assert not folder.exists()
+
+
+def test_finished_pictures_of_our_own_sampler(
+    server: Server, press: Callable[..., Graph], folder: Path
+) -> None:
+    """The other objective learns something else of the same pictures; the change is shown, too."""
+    learned = []
+    for objective in ("path", "pictures"):
+        graph = press(update={"objective": objective, "vae": ["model", 2]})
+        graph["run"]["inputs"]["run_name"] = f"{folder.name}_{objective}"
+        numbers = server.client.run(graph).ui("update", "pxpo_update")[0]
+        assert numbers["grad_norm"] > 0.0
+        assert numbers["effect"] is not None
+        made = folder.with_name(f"{folder.name}_{objective}") / "round_0001"
+        assert json.loads((made / "settings.json").read_text("utf-8"))["objective"] == objective
+        learned.append((made / "lora.safetensors").read_bytes())
+    assert learned[0] != learned[1]
+
+
+def test_judged_predictions_need_the_path(server: Server, press: Callable[..., Graph]) -> None:
+    graph = press(update={"objective": "pictures", "prediction_reward": ["reward", 0]})
+    with pytest.raises(ExecutionFailed, match="set objective to path"):
+        server.client.run(graph)

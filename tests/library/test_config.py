@@ -90,6 +90,8 @@ def test_functions_are_plain_names(function: str) -> None:
 def test_predictions_and_pictures_are_scored_alike(normalise: str) -> None:
     reward = {**GOOD["reward"], "judge_predictions": True}
     assert parse_config({**GOOD, "reward": reward}, Path()).reward.judge_predictions
+    with pytest.raises(ConfigError, match=r'judge_predictions .* objective "path", got .pictures'):
+        parse_config({**GOOD, "reward": reward, "update": {"objective": "pictures"}}, Path())
     with pytest.raises(
         ConfigError, match=f'judge_predictions needs normalise "none", got .{normalise}'
     ):
