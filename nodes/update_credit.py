@@ -25,15 +25,13 @@ def step_credit(
     return made, [reward.map for reward in judged] if judged else None
 
 
-def learned_from(
-    rollouts: Sequence[Rollout], config: UpdateConfig, round_: int
-) -> Sequence[Rollout]:
+def learned_from(rollouts: Sequence[Rollout], config: UpdateConfig) -> Sequence[Rollout]:
     """The rollouts as their objective needs them: as sampled, or their finished pictures."""
-    if config.objective == "path":
-        return rollouts
-    return [
-        replace(
-            r, trajectory=finished_pictures(r.trajectory, place, round_, range(r.trajectory.batch))
-        )
-        for place, r in enumerate(rollouts)
-    ]
+    return rollouts if config.objective == "path" else [_finished(r) for r in rollouts]
+
+
+def _finished(rollout: Rollout) -> Rollout:
+    assert rollout.run is not None  # checked before any work
+    samples = range(rollout.trajectory.batch)
+    made = finished_pictures(rollout.trajectory, rollout.job.seed, rollout.run.round, samples)
+    return replace(rollout, trajectory=made)

@@ -94,7 +94,7 @@ class UpdateLoRA(io.ComfyNode):
             anchor=anchor[0],
             anchor_region=(anchor_region or ["everywhere"])[0],  # type: ignore[arg-type]
             micro_batch=micro_batch[0],
-            objective=(objective or ["path"])[0],  # type: ignore[arg-type]
+            objective=(objective or [UpdateConfig().objective])[0],  # type: ignore[arg-type]
         )
         run, policy = common_run(rollout, reward)
         store = run_store((keep_last or [KEEP_LAST])[0])
@@ -134,7 +134,7 @@ class UpdateLoRA(io.ComfyNode):
             progress.describe(plan.text)
 
         result = train_round(
-            learned_from(rollout, config, head.round + 1),
+            learned_from(rollout, config),
             advantages,
             policy,
             head.optimizer,

@@ -35,7 +35,7 @@ class UpdateConfig:
     anchor_region: AnchorRegion = "everywhere"
     micro_batch: int = 8
     max_grad_norm: float = 1.0
-    objective: Objective = "path"
+    objective: Objective = "pictures"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "max_grad_norm"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from pxpo_core.credit import CLIP, Advantage, area_average, joined, scale_and_clip
+from pxpo_core.credit import CLIP, Advantage, Foresight, area_average, joined, scale_and_clip
 from pxpo_core.reward import automatic_reward
 from pxpo_core.round import RewardMemory, round_advantages
 from pxpo_core.stepwise import fitted_credit, judged_credit
@@ -68,8 +68,8 @@ class Credit:
             return Advantage(scores[:, None, None].expand(-1, *self._size).contiguous(), 1.0, 1.0)
         if self._method.baseline == "none":
             maps = area_average(rewards, self._size)
-            by_step = None if predictions is None else self._plain_steps(maps, predictions, judged)
-            result = scale_and_clip(maps, self._memory.scale, False, by_step)
+            steps = None if predictions is None else self._plain_steps(maps, predictions, judged)
+            result = scale_and_clip(maps, self._memory.scale, False, *(steps or (None, None)))
             self._memory = RewardMemory(self._memory.painted, result.run_scale)
             return result
         groups = _runs(prompts)
@@ -89,13 +89,15 @@ class Credit:
         )
         return joined(parts)
 
-    def _plain_steps(self, maps: Tensor, predictions: Tensor, judged: Tensor | None) -> Tensor:
+    def _plain_steps(
+        self, maps: Tensor, predictions: Tensor, judged: Tensor | None
+    ) -> tuple[Tensor, Foresight | None]:
         """Credit by step of rewards as they are."""
         if judged is None:
             everyone = torch.ones(len(maps), dtype=torch.bool)
-            return fitted_credit([predictions], maps, everyone, lambda rest: rest)[0]
+            return fitted_credit([predictions], maps, everyone, lambda rest: rest)
         seen = torch.stack([area_average(reward, self._size) for reward in judged])
-        return judged_credit(seen, maps, len(predictions) - 1)
+        return judged_credit(seen, maps, len(predictions) - 1), None
 
 
 def _runs(prompts: Sequence[str]) -> list[slice]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pxpo_core.objective import StepWeighting
 from pxpo_core.update_config import AnchorRegion, Objective, UpdateConfig
@@ -23,8 +24,8 @@ class Method:
     baseline: "none" takes the reward as it is, "group" is the per-pixel leave-one-out mean per
     prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
     images. objective: "path" or "pictures", as in the update. target_modules: which layers get a
-    LoRA. stepwise: what credits each step with its own part: the task's reward of predictions where
-    it needs that, else the fitted value; always the fitted value; or nothing, as in DDPO and PXPO.
+    LoRA. stepwise: what credits each step with its own part: on the path, the task's reward of
+    predictions where it needs that, else the fitted value; always the fitted value; or nothing.
     feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`. auto_stop:
     stop when the pictures fall apart, as the Update node does.
     """
@@ -40,11 +41,16 @@ class Method:
     baseline: Baseline = "group"
     anchor: float = 0.0
     anchor_region: AnchorRegion = "everywhere"
-    objective: Objective = "path"
+    objective: Objective = "pictures"
     target_modules: str = "all layers"
     feedback: str = "none"
     spoilt: float = 0.0
     auto_stop: bool = False
+
+    @property
+    def judges(self) -> bool:
+        """Whether the reward looks at predictions where the task needs that."""
+        return self.objective == "path" and self.stepwise == "task"
 
     def config(self, learning_rate: float, micro_batch: int) -> UpdateConfig:
         return UpdateConfig(
@@ -63,129 +69,91 @@ class Method:
 
 
 _DEFAULT = Method(
-    "default",
-    "our defaults: per pixel, credit by step, weights on the denoised prediction, 8 of 16",
+    "default", "what the nodes do: finished pictures, credit beyond what was foreseen"
 )
+
+_PATH = replace(
+    _DEFAULT,
+    name="path",
+    says="the objective path: the sampling path, credit by step; judged where the task needs it",
+    objective="path",
+)
+
+_PUBLISHED = replace(_PATH, stepwise="off", step_weighting="exact", train_steps=ALL_STEPS)
+
+_VARIANTS = {
+    # one change of the default each
+    "no_foresight": ("credit without a foresight (DiffusionNFT per pixel)", {"stepwise": "off"}),
+    "baseline_none": ("no baseline", {"baseline": "none"}),
+    "radius_1": ("a credit radius of 1", {"credit_radius": 1.0}),
+    "radius_4": ("a credit radius of 4", {"credit_radius": 4.0}),
+    "auto_stop": ("stopped as in the node", {"auto_stop": True}),
+    "steps_1": ("1 of 16 noise levels trained", {"train_steps": 1}),
+    "steps_4": ("4 of 16 noise levels trained", {"train_steps": 4}),
+    "steps_16": ("every noise level trained", {"train_steps": ALL_STEPS}),
+    "two_updates": ("two optimizer steps per rollout", {"steps_per_rollout": 2}),
+    "anchor": ("an anchor to the base model of 0.01", {"anchor": 0.01}),
+    "attention_only": ("LoRA in the attention layers only", {"target_modules": "attention"}),
+}
+
+_PATH_VARIANTS = {
+    # one change of "path" each, but "earlier"
+    "whole_path": ("every step credited with the finished picture", {"stepwise": "off"}),
+    "fitted": ("credit from the fitted value, never judged", {"stepwise": "fitted"}),
+    "weights_uniform": ("weights on the predicted noise", {"step_weighting": "uniform"}),
+    "weights_exact": ("exact weights", {"step_weighting": "exact"}),
+    "radius_grows": ("a radius of 0.25 sigma latent pixels at each step", {"credit_growth": 0.25}),
+    "earlier": (
+        "whole path, uniform weights, 4 of 16 steps: the first defaults",
+        {"stepwise": "off", "step_weighting": "uniform", "train_steps": 4},
+    ),
+}
+
+ANCHORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+_ANCHORED = {
+    f"anchor_unmarked_{anchor:g}": (
+        f"an anchor of {anchor:g} on pixels without feedback only",
+        {"anchor": anchor, "anchor_region": "unmarked"},
+    )
+    for anchor in ANCHORS
+}
+
+
+def _varied(base: Method, variants: Mapping[str, tuple[str, Mapping[str, Any]]]) -> list[Method]:
+    return [
+        replace(base, name=name, says=f"{base.name}, but {says}", **changes)
+        for name, (says, changes) in variants.items()
+    ]
+
 
 METHODS = {
     method.name: method
     for method in (
-        Method(
-            "ddpo",
-            "published DDPO: image-mean log-prob, exact weights, per-prompt (R - mean) / std, "
+        replace(
+            _PUBLISHED,
+            name="ddpo",
+            says="published DDPO: image-mean log-prob, exact weights, per-prompt (R - mean) / std, "
             "every step trained",
             credit_radius=math.inf,
-            stepwise="off",
-            step_weighting="exact",
-            train_steps=ALL_STEPS,
             baseline="ddpo",
         ),
         replace(
-            _DEFAULT,
+            _PATH,
             name="ddpo_improved",
-            says="DDPO with everything of the default but the pixels: one credit per image",
+            says="DDPO with everything of path but the pixels: one credit per image",
             credit_radius=math.inf,
         ),
-        Method(
-            "pxpo",
-            "the paper's formula: each pixel's own reward and log-prob, exact weights, every step, "
-            "no baseline",
-            stepwise="off",
-            step_weighting="exact",
-            train_steps=ALL_STEPS,
+        replace(
+            _PUBLISHED,
+            name="pxpo",
+            says="the paper's formula: each pixel's own reward and log-prob, exact weights, every "
+            "step, no baseline",
             baseline="none",
         ),
         _DEFAULT,
-        replace(
-            _DEFAULT,
-            name="whole_path",
-            says="default, every step credited with the finished picture",
-            stepwise="off",
-        ),
-        replace(
-            _DEFAULT,
-            name="fitted",
-            says="default, credit by step from the fitted value instead of judged predictions",
-            stepwise="fitted",
-        ),
-        replace(
-            _DEFAULT,
-            name="earlier",
-            says="the defaults before credit by step: whole path, uniform weights, 4 of 16 steps",
-            stepwise="off",
-            step_weighting="uniform",
-            train_steps=4,
-        ),
-        replace(
-            _DEFAULT,
-            name="weights_uniform",
-            says="default with weights on the predicted noise",
-            step_weighting="uniform",
-        ),
-        replace(
-            _DEFAULT,
-            name="weights_exact",
-            says="default with exact weights",
-            step_weighting="exact",
-        ),
-        replace(_DEFAULT, name="baseline_none", says="default without a baseline", baseline="none"),
-        replace(
-            _DEFAULT, name="radius_1", says="default with a credit radius of 1", credit_radius=1.0
-        ),
-        replace(
-            _DEFAULT, name="radius_4", says="default with a credit radius of 4", credit_radius=4.0
-        ),
-        replace(
-            _DEFAULT,
-            name="radius_grows",
-            says="default with a credit radius of 0.25 sigma latent pixels at each step",
-            credit_growth=0.25,
-        ),
-        replace(_DEFAULT, name="auto_stop", says="default, stopped as in the node", auto_stop=True),
-        replace(_DEFAULT, name="steps_1", says="default, 1 of 16 steps trained", train_steps=1),
-        replace(_DEFAULT, name="steps_4", says="default, 4 of 16 steps trained", train_steps=4),
-        replace(
-            _DEFAULT, name="steps_16", says="default, every step trained", train_steps=ALL_STEPS
-        ),
-        replace(
-            _DEFAULT,
-            name="two_updates",
-            says="default, two optimizer steps per rollout",
-            steps_per_rollout=2,
-        ),
-        replace(
-            _DEFAULT,
-            name="anchor",
-            says="default with an anchor to the base model of 0.01",
-            anchor=0.01,
-        ),
-        replace(
-            _DEFAULT,
-            name="anchor_unmarked",
-            says="default with an anchor of 0.01 on pixels without feedback only",
-            anchor=0.01,
-            anchor_region="unmarked",
-        ),
-        replace(
-            _DEFAULT,
-            name="forward",
-            says="forward-process objective on finished pictures, credit beyond what was foreseen",
-            objective="pictures",
-            stepwise="fitted",
-        ),
-        replace(
-            _DEFAULT,
-            name="forward_plain",
-            says="forward-process objective, credit without a foresight (DiffusionNFT per pixel)",
-            objective="pictures",
-            stepwise="off",
-        ),
-        replace(
-            _DEFAULT,
-            name="attention_only",
-            says="default, LoRA in the attention layers only",
-            target_modules="attention",
-        ),
+        _PATH,
+        *_varied(_DEFAULT, {**_VARIANTS, **_ANCHORED}),
+        *_varied(_PATH, _PATH_VARIANTS),
     )
 }
 
@@ -201,14 +169,4 @@ METHODS |= {
     for kind in KINDS
     if kind != "none"
     for share in NOISE_LEVELS
-}
-ANCHORS = (0.001, 0.003, 0.03, 0.1, 0.3)
-METHODS |= {
-    f"anchor_unmarked_{anchor:g}": replace(
-        METHODS["anchor_unmarked"],
-        name=f"anchor_unmarked_{anchor:g}",
-        says=f"default with an anchor of {anchor:g} on pixels without feedback only",
-        anchor=anchor,
-    )
-    for anchor in ANCHORS
 }

@@ -94,7 +94,7 @@ class Bench:
             )
             made = predictions(trajectory) if method.stepwise != "off" else None
             judged = None
-            if made is not None and task.judged and method.stepwise == "task":
+            if made is not None and task.judged and method.judges:
                 judged = self._judged(task, method, asked, made, errors)
             advantage = credit.advantage(rewards, pictures, asked, made, judged)
             drift = 0.0 if not rounds else path_drift(trajectory, self._base_of(task, asked))

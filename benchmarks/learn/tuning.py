@@ -84,7 +84,7 @@ def setting_for(chosen: Settings, task: str, method: str) -> tuple[float, int] |
     task = task.removesuffix("_like")
     if (task, method) in chosen:
         return chosen[task, method]
-    own = {"ddpo", "ddpo_improved", "pxpo", ABLATED}
+    own = {"ddpo", "ddpo_improved", "pxpo", "path", ABLATED}
     return None if method in own else chosen.get((task, ABLATED))
 
 

@@ -37,10 +37,10 @@ def run(bench: Bench, task: str, method: str, monkeypatch: pytest.MonkeyPatch) -
     ("task", "method"),
     [
         ("blue", "ddpo"),
-        ("blue", "forward"),
+        ("blue", "path"),
         ("hair", "pxpo"),
-        ("region", "anchor_unmarked"),
-        ("alignment", "default"),
+        ("region", "anchor_unmarked_0.01"),
+        ("alignment", "path"),
         ("single_image", "two_updates"),
         ("single_image_like", "radius_grows"),
     ],
