@@ -71,7 +71,7 @@ def check_judged(
     if config.objective == "pictures":
         raise ValueError(
             "prediction_reward credits the steps of the sampling path: disconnect it, or set "
-            "objective to path."
+            "objective to automatic or path."
         )
     if len(judged) != len(rollouts):
         raise ValueError(

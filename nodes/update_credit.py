@@ -10,6 +10,9 @@ from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.rollout import finished_pictures
 from ..pxpo_core.stepwise import predictions
 from ..pxpo_core.update import UpdateConfig
+from ..pxpo_core.update_config import Objective
+
+AUTOMATIC = "automatic"
 
 StepCredit = tuple[list[Tensor] | None, list[Tensor] | None]
 """Predictions, and their reward maps where they were judged, of every rollout."""
@@ -23,6 +26,13 @@ def step_credit(
         return None, None
     made = [predictions(rollout.trajectory) for rollout in rollouts]
     return made, [reward.map for reward in judged] if judged else None
+
+
+def objective_of(chosen: str, judged: bool) -> Objective:
+    """Judged predictions credit the sampling path; without them finished pictures teach as much."""
+    if chosen == AUTOMATIC:
+        return "path" if judged else UpdateConfig().objective
+    return chosen  # type: ignore[return-value]  # UpdateConfig checks it
 
 
 def learned_from(rollouts: Sequence[Rollout], config: UpdateConfig) -> Sequence[Rollout]:

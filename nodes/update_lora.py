@@ -22,7 +22,7 @@ from .run_overview import publish_overview
 from .runs import run_store
 from .types import CATEGORY
 from .update_checks import check_current, check_judged, common_run
-from .update_credit import learned_from, step_credit
+from .update_credit import AUTOMATIC, learned_from, objective_of, step_credit
 from .update_effect import Effect, measure_effect
 from .update_presets import CUSTOM, learning_rate_of
 from .update_report import (
@@ -94,7 +94,7 @@ class UpdateLoRA(io.ComfyNode):
             anchor=anchor[0],
             anchor_region=(anchor_region or ["everywhere"])[0],  # type: ignore[arg-type]
             micro_batch=micro_batch[0],
-            objective=(objective or [UpdateConfig().objective])[0],  # type: ignore[arg-type]
+            objective=objective_of((objective or [AUTOMATIC])[0], bool(prediction_reward)),
         )
         run, policy = common_run(rollout, reward)
         store = run_store((keep_last or [KEEP_LAST])[0])

@@ -8,6 +8,7 @@ from ..pxpo_core.run import KEEP_LAST
 from ..pxpo_core.update import UpdateConfig
 from ..pxpo_core.update_config import Objective
 from .types import Reward, Rollout, advanced
+from .update_credit import AUTOMATIC
 from .update_presets import CUSTOM, LEARNING_RATES, PRESETS
 
 LARGEST_RADIUS = 1024.0
@@ -156,12 +157,12 @@ def update_inputs() -> list[io.Input]:
         advanced(
             io.Combo.Input(
                 "objective",
-                options=list(get_args(Objective)),
-                default=defaults.objective,
+                options=[AUTOMATIC, *get_args(Objective)],
+                default=AUTOMATIC,
                 optional=True,
                 tooltip="What becomes likelier. path: the sampling steps that led to good pixels, "
                 "as in the paper. pictures: the good pixels themselves, learned from finished "
-                "pictures at fresh noise; keeps faces and surroundings better when painting.",
+                "pictures at fresh noise. automatic: pictures, and path with prediction_reward.",
             )
         ),
     ]

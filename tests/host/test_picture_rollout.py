@@ -81,5 +81,5 @@ def test_finished_pictures_of_our_own_sampler(
 
 def test_judged_predictions_need_the_path(server: Server, press: Callable[..., Graph]) -> None:
     graph = press(update={"objective": "pictures", "prediction_reward": ["reward", 0]})
-    with pytest.raises(ExecutionFailed, match="set objective to path"):
+    with pytest.raises(ExecutionFailed, match="set objective to automatic or path"):
         server.client.run(graph)

@@ -79,7 +79,7 @@ def test_the_ways_to_credit_steps_differ_and_off_listens_to_none(
     server: Server, press: Press, folder: Path
 ) -> None:
     """Off, predictions that are judged all the same change nothing."""
-    plain, off = press(), press(update={"stepwise": False})
+    plain, off = press(), press(update={"stepwise": False, "objective": "path"})
     found = {
         name: update(server, named(graph, f"{folder.name}_{name}"))["grad_norm"]
         for name, graph in {

@@ -89,13 +89,14 @@ def test_functions_are_plain_names(function: str) -> None:
 @pytest.mark.parametrize("normalise", ["batch", "image"])
 def test_predictions_and_pictures_are_scored_alike(normalise: str) -> None:
     reward = {**GOOD["reward"], "judge_predictions": True}
-    assert parse_config({**GOOD, "reward": reward}, Path()).reward.judge_predictions
+    path = {**GOOD, "update": {"objective": "path"}}
+    assert parse_config({**path, "reward": reward}, Path()).reward.judge_predictions
     with pytest.raises(ConfigError, match=r'judge_predictions .* objective "path", got .pictures'):
-        parse_config({**GOOD, "reward": reward, "update": {"objective": "pictures"}}, Path())
+        parse_config({**GOOD, "reward": reward}, Path())
     with pytest.raises(
         ConfigError, match=f'judge_predictions needs normalise "none", got .{normalise}'
     ):
-        parse_config({**GOOD, "reward": {**reward, "normalise": normalise}}, Path())
+        parse_config({**path, "reward": {**reward, "normalise": normalise}}, Path())
 
 
 @pytest.mark.parametrize("missing", ["model", "run", "sampling", "reward"])

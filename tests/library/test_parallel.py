@@ -42,7 +42,11 @@ def test_the_update_is_the_one_of_a_single_process(
             run={"folder": folder, "rounds": rounds},
             sampling={"prompts": ["a cat"], "images_per_prompt": 8},
             reward={"judge_predictions": judge},
-            update={"micro_batch": 2, "learning_rate": 0.05},
+            update={
+                "micro_batch": 2,
+                "learning_rate": 0.05,
+                "objective": "path" if judge else "pictures",
+            },
         )
 
     start = train(read_config(config("alone", 1)), device="cpu")

@@ -88,7 +88,9 @@ def test_predictions_are_judged_as_the_pictures_are(
     from pxpo_core.training import loop
 
     path = write_config(
-        run={"rounds": 1}, reward={"judge_predictions": True, "masks": "masks", "outside": 0.2}
+        run={"rounds": 1},
+        reward={"judge_predictions": True, "masks": "masks", "outside": 0.2},
+        update={"objective": "path"},
     )
     (path.parent / "masks").mkdir()
     for name, level in (("a", 0), ("b", 255)):
@@ -122,12 +124,14 @@ def test_ways_to_credit_steps_are_different_trainings(write_config: WriteConfig)
         head = trained(write_config(run={"name": name, "rounds": 1}, reward=reward, update=update))
         return float(head.history[0]["grad_norm"])
 
-    fitted, off = norm("fitted", {}, {}), norm("off", {}, {"stepwise": False})
-    judged = norm("judged", {"judge_predictions": True}, {})
-    assert min(fitted, off, judged) > 0.0
-    assert len({fitted, off, judged}) == 3
+    path: dict[str, Any] = {"objective": "path"}
+    pictures, plain = norm("pictures", {}, {}), norm("plain", {}, {"stepwise": False})
+    fitted, off = norm("fitted", {}, path), norm("off", {}, {**path, "stepwise": False})
+    judged = norm("judged", {"judge_predictions": True}, path)
+    assert min(pictures, plain, fitted, off, judged) > 0.0
+    assert len({pictures, plain, fitted, off, judged}) == 5
     with pytest.raises(ConfigError, match=r"judge_predictions .* stepwise = true"):
-        norm("neither", {"judge_predictions": True}, {"stepwise": False})
+        norm("neither", {"judge_predictions": True}, {**path, "stepwise": False})
 
 
 def test_a_run_of_another_model_or_lora_is_refused(write_config: WriteConfig) -> None:
