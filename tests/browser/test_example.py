@@ -101,6 +101,7 @@ def test_example_loads_whole(server: Server, open_page: Callable[[], Page]) -> N
     update = by_type["PXPO_UpdateLoRA"]
     assert (update["train_steps"], update["step_weighting"]) == (8, "denoised")
     assert (update["keep_last"], update["stepwise"]) == (20, True)
+    assert update["objective"] == "automatic"
     boxes = [node for node in nodes if not node["collapsed"]]
     for index, one in enumerate(boxes):
         for other in boxes[index + 1 :]:
