@@ -147,57 +147,56 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 # the gradient
 
 
-@pytest.mark.parametrize("family", list(SIGMAS))
-@pytest.mark.usefixtures("frozen")
-def test_the_forward_process_pulls_towards_liked_pixels_and_away_from_disliked_ones(family):
-    """Its gradient is that of A |x_0 - D|^2 / 2 by signal to noise, for pictures of any origin."""
-    case = Case(family)
+def pictures_from_elsewhere(family: str) -> Trajectory:
+    """Finished latents that the model never sampled, with noise."""
     noises = draw_noise((2, *SIZE), 4, 5, 0, range(BATCH)).double()
     x_0 = torch.randn((BATCH, 2, *SIZE), dtype=torch.float64)
-    trajectory = diffuse(x_0, noises, SIGMAS[family], family)
-    gradient = case.gradient(trajectory=trajectory)
+    return diffuse(x_0, noises, SIGMAS[family], family)
 
+
+def matching_gradient(
+    case: Case, trajectory: Trajectory, worth: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """That of A |x_0 - D|^2 / 2 by signal to noise; worth: A [B, h, w] of predictions."""
     case.layers.parameters["first.lora_up.weight"].grad = None
     total = torch.zeros((), dtype=torch.float64)
     for t in trajectory.trainable:
         step = trajectory.steps[t]
         with case.layers.attached(case.model):
             denoised = case.model(trajectory.states[t], step.sigma_t)
-        wrong = step.a_t / step.sigma_t * (denoised - x_0).square() / 2.0
-        total = total + (case.advantage.values[:, None].double() * wrong).mean()
+        wrong = step.a_t / step.sigma_t * (denoised - trajectory.x_0).square() / 2.0
+        total = total + (worth(denoised.detach())[:, None] * wrong).mean()
     names = sorted(case.layers.parameters)
-    expected = torch.autograd.grad(total, [case.layers.parameters[n] for n in names])
-    flattened = torch.cat([g.flatten() for g in expected])
-    torch.testing.assert_close(gradient, flattened, rtol=1e-6, atol=1e-10)
+    parts = torch.autograd.grad(total, [case.layers.parameters[n] for n in names])
+    return torch.cat([part.flatten() for part in parts])
+
+
+@pytest.mark.parametrize("family", list(SIGMAS))
+@pytest.mark.usefixtures("frozen")
+def test_the_forward_process_pulls_towards_liked_pixels_and_away_from_disliked_ones(family):
+    case, trajectory = Case(family), pictures_from_elsewhere(family)
+    gradient = case.gradient(trajectory=trajectory)
+    expected = matching_gradient(case, trajectory, lambda _: case.advantage.values.double())
+    torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-10)
     assert gradient.abs().max() > 1e-3
 
 
 @pytest.mark.usefixtures("frozen")
 def test_a_finished_picture_earns_what_its_prediction_did_not_foresee():
     """However the value judges predictions, the loss sees earned minus foreseen at every level."""
-    case = Case()
-    noises = draw_noise((2, *SIZE), 4, 5, 0, range(BATCH)).double()
-    x_0 = torch.randn((BATCH, 2, *SIZE), dtype=torch.float64)
-    trajectory = diffuse(x_0, noises, SIGMAS["vp"], "vp")
+    case, trajectory = Case(), pictures_from_elsewhere("vp")
     earned = torch.randn((BATCH, *SIZE), generator=torch.Generator().manual_seed(7))
-    foresight = Foresight(lambda d: 0.5 * d[:, 0] - d[:, 1], earned, torch.ones(BATCH).bool())
+
+    def value(denoised: torch.Tensor) -> torch.Tensor:
+        return 0.5 * denoised[:, 0] - denoised[:, 1]
+
+    foresight = Foresight(value, earned, torch.ones(BATCH).bool())
     path_credit = torch.randn((9, BATCH, *SIZE))  # of a path these pictures do not have
     advantage = replace(case.advantage, by_step=path_credit, foresight=foresight)
     gradient = case.gradient(trajectory=trajectory, advantage=advantage)
-
-    case.layers.parameters["first.lora_up.weight"].grad = None
-    total = torch.zeros((), dtype=torch.float64)
-    for t in trajectory.trainable:
-        step = trajectory.steps[t]
-        with case.layers.attached(case.model):
-            denoised = case.model(trajectory.states[t], step.sigma_t)
-        known = denoised.detach()
-        worth = (earned - 0.5 * known[:, 0] + known[:, 1]).clamp(-5.0, 5.0)
-        wrong = step.a_t / step.sigma_t * (denoised - x_0).square() / 2.0
-        total = total + (worth[:, None] * wrong).mean()
-    names = sorted(case.layers.parameters)
-    expected = torch.autograd.grad(total, [case.layers.parameters[n] for n in names])
-    expected = torch.cat([g.flatten() for g in expected])
+    expected = matching_gradient(
+        case, trajectory, lambda known: (earned - value(known)).clamp(-5.0, 5.0)
+    )
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-8)
 
 
