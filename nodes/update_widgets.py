@@ -135,8 +135,8 @@ def update_inputs() -> list[io.Input]:
                 "stepwise",
                 default=defaults.stepwise,
                 optional=True,
-                tooltip="Credit each sampling step with what it changed in the picture: learns "
-                "from far fewer pictures. Off: every step counts for all of it, as in the paper.",
+                tooltip="Count only what could not be foreseen, at each noise level or sampling "
+                "step: learns from far fewer pictures. Off: everything counts, as in the paper.",
             )
         ),
         Reward.Input(
