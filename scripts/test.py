@@ -24,8 +24,8 @@ from pxpo_dev.paths import REPO
 
 MOST_PROCESSES = 3
 """Each needs up to 4 GB, with its ComfyUI server and its browser."""
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
-"""For pytest-xdist. A file's tests stay together; tests/conftest.py has the order of the files."""
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadgroup", "--no-loadscope-reorder")
+"""For pytest-xdist. tests/conftest.py has the groups and their order."""
 
 
 def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:

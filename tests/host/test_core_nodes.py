@@ -120,7 +120,12 @@ def test_the_reward_moves_the_way_it_is_told(
 ) -> None:
     """Five quick rounds raise the policy's mean reward on fixed seeds, in both directions."""
     reward = {"direction": rule, "channel": "luminance"}
-    prompt = press(reward=reward, update={"learning_rate": 0.005}, latent={"batch_size": 8})
+    prompt = press(
+        reward=reward,
+        sampler={"steps": 8},
+        update={"learning_rate": 0.003, "train_steps": 8},
+        latent={"batch_size": 8},
+    )
     check = {key: prompt[key] for key in ("model", "positive", "negative", "latent", "sampler")}
     sample_with(check, "base", ["model", 0])
     del check["sampler"]
