@@ -12,7 +12,7 @@ import pytest
 from host_prompts import Events, Graph, rounds
 from pxpo_dev.server import Server
 
-LIMIT = 1.0  # seconds
+LIMIT = 3.0  # seconds; below 1 on an idle machine, but tests run side by side
 
 LONG: dict[str, dict[str, dict[str, Any]]] = {
     "sampler": {"latent": {"batch_size": 8}, "sampler": {"steps": 300}},
