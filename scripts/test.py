@@ -24,8 +24,18 @@ from pxpo_dev.paths import REPO
 
 MOST_PROCESSES = 3
 """Each needs up to 4 GB, with its ComfyUI server and its browser."""
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadgroup", "--no-loadscope-reorder")
-"""For pytest-xdist. tests/conftest.py has the groups and their order."""
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+"""For pytest-xdist. A file's tests stay together; tests/conftest.py has the order of the files."""
+
+
+def tests(pytest: list[str], arguments: list[str]) -> list[list[str]]:
+    """The commands that run the tests: with arguments one, else the browser's after the others.
+
+    Two browsers at once are too slow for what their tests wait for.
+    """
+    if arguments:
+        return [[*pytest, *SIDE_BY_SIDE, *arguments]]
+    return [[*pytest, *SIDE_BY_SIDE, "-m", "not browser"], [*pytest, "-m", "browser"]]
 
 
 def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:
@@ -37,7 +47,7 @@ def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[li
         ("types", [[*run, "mypy"]]),
     ]
     found.extend(javascript.checks())
-    found.append(("tests", [[*run, "pytest", *SIDE_BY_SIDE, *pytest_arguments]]))
+    found.append(("tests", tests([*run, "pytest"], pytest_arguments)))
     return found
 
 

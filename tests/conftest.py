@@ -20,7 +20,7 @@ from pxpo_dev.server import Server
 
 TEST_NODES = Path(__file__).parent / "host" / "bad_values.py"
 
-LONGEST_FIRST = ("browser", "host", "demo", "scripts", "backend", "library")
+LONGEST_FIRST = ("host", "demo", "scripts", "backend", "library")
 """Folders whose files take longest, for processes that run files side by side."""
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -31,20 +31,15 @@ hypothesis.settings.register_profile("side by side", deadline=None)
 hypothesis.settings.load_profile("side by side")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests need an installed Chromium; without one they say so.
 
-    Side by side, a file's tests stay together, and all browser tests: two browsers at once are too
-    slow for what they wait for. Long files start first: a process that got one last would be waited
-    for.
+    Side by side, long files start first: a process that got one last would be waited for.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=duration_rank)
     program = browser.find()
     for item in items:
-        alone = item.get_closest_marker("browser") is not None
-        item.add_marker(pytest.mark.xdist_group("browser" if alone else str(item.path)))
         if item.get_closest_marker("browser") and program is None:
             item.add_marker(pytest.mark.skip(reason=browser.MISSING))
 
