@@ -110,8 +110,9 @@ class UpdateLoRA(io.ComfyNode):
             return _nothing_learned(cls.hidden, rollout[0], head, why)
         size = tuple(rollout[0].trajectory.x_0.shape[-2:])
         memory = RewardMemory.load(head.state, head.memory, painted)
+        learned = learned_from(rollout, config)
         advantages, memory = round_advantages(
-            reward, size, memory, radius, *step_credit(rollout, prediction_reward, config)
+            reward, size, memory, radius, *step_credit(learned, prediction_reward, config)
         )
         if all(advantage.is_zero for advantage in advantages):
             return _nothing_learned(
@@ -134,7 +135,7 @@ class UpdateLoRA(io.ComfyNode):
             progress.describe(plan.text)
 
         result = train_round(
-            learned_from(rollout, config),
+            learned,
             advantages,
             policy,
             head.optimizer,

@@ -53,13 +53,16 @@ def fitted_credit(
         return torch.zeros((1, *rewards.shape)), None
     finished = torch.cat([made[-1] for made in rounds])
     value = fit_value(finished[reviewed], rewards[reviewed])
-    unexplained = without_baseline(rewards - value(finished))
-    steps = []
-    for made, rest in zip(
-        rounds, torch.split(unexplained, [made.shape[1] for made in rounds]), strict=True
-    ):
-        steps.append(torch.stack([value(denoised) for denoised in made]).diff(dim=0) + rest)
-    foresight = Foresight(value, value(finished) + unexplained, reviewed)
+    foreseen = [torch.stack([value(denoised) for denoised in made]) for made in rounds]
+    explained = torch.cat([values[-1] for values in foreseen])
+    unexplained = without_baseline(rewards - explained)
+    steps = [
+        values.diff(dim=0) + rest
+        for values, rest in zip(
+            foreseen, torch.split(unexplained, [made.shape[1] for made in rounds]), strict=True
+        )
+    ]
+    foresight = Foresight(value, explained + unexplained, reviewed)
     return side_by_side(steps) * reviewed[:, None, None], foresight
 
 

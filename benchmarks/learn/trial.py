@@ -92,7 +92,10 @@ class Bench:
             rewards = spoil(
                 task.reward(pictures, asked, errors), method.feedback, method.spoilt, errors
             )
-            made = predictions(trajectory) if method.stepwise != "off" else None
+            learned = trajectory
+            if method.objective == "pictures":
+                learned = finished_pictures(trajectory, cell.seed, number, range(cell.batch))
+            made = predictions(learned) if method.stepwise != "off" else None
             judged = None
             if made is not None and task.judged and method.judges:
                 judged = self._judged(task, method, asked, made, errors)
@@ -106,7 +109,7 @@ class Bench:
                 break
             try:
                 policy, optimizer, report = self._update(
-                    task, cell, number, policy, optimizer, trajectory, asked, advantage
+                    task, cell, number, policy, optimizer, learned, asked, advantage
                 )
             except NonFiniteUpdateError:
                 stopped = "not finite"
@@ -165,8 +168,6 @@ class Bench:
     ) -> tuple[Policy, Mapping[str, Tensor], dict[str, float]]:
         """One round's training: the new policy, its optimizer's state, and what to note."""
         method, layers = METHODS[cell.method], LoRALayers(policy)
-        if method.objective == "pictures":
-            trajectory = finished_pictures(trajectory, cell.seed, number, range(cell.batch))
         experience = Experience(
             trajectory,
             advantage,

@@ -136,7 +136,10 @@ class Trainer:
         memory = RewardMemory.load(head.state, head.memory, painted=False)
         rewards = self._rewards(maps, pictures)
         size = (int(trajectory.x_0.shape[-2]), int(trajectory.x_0.shape[-1]))
-        made, judged = self._predicted(trajectory)
+        learned = trajectory
+        if config.update.objective == "pictures":
+            learned = finished_pictures(trajectory, config.run.seed, head.round, self._held)
+        made, judged = self._predicted(learned)
         advantages, memory = round_advantages(
             rewards, size, memory, config.update.credit_radius, made, judged
         )
@@ -148,9 +151,6 @@ class Trainer:
         session, reference = ReplaySession(self._job, layers), ReplaySession(self._job, None)
         own = joined(advantages).rows(slice(self._held.start, self._held.stop))
         steps = len(trajectory.steps)
-        learned = trajectory
-        if config.update.objective == "pictures":
-            learned = finished_pictures(trajectory, config.run.seed, head.round, self._held)
         result = update_policy(
             [Experience(learned, own, session, reference)],
             layers,
