@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,14 +82,8 @@ def direction(
     """
     if own_agree <= 0.0 or agree <= 0.0:
         return math.nan
-    pairs = [_cosine(a, b) for (i, a), (j, b) in _crossed(gradients, others) if i != j]
+    pairs = [_cosine(a, b) for i, a in enumerate(gradients) for j, b in enumerate(others) if i != j]
     return sum(pairs) / len(pairs) / math.sqrt(own_agree * agree)
-
-
-def _crossed(
-    a: Sequence[Tensor], b: Sequence[Tensor]
-) -> Iterator[tuple[tuple[int, Tensor], tuple[int, Tensor]]]:
-    return itertools.product(enumerate(a), enumerate(b))
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

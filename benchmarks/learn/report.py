@@ -12,7 +12,7 @@ from . import records
 from .cells import GAINS
 from .methods import METHODS
 from .plots import line_plot
-from .statistics import mean_interval
+from .statistics import by_seed, mean_interval
 from .summary import summarize
 
 REPO = Path(__file__).parent.parent.parent
@@ -111,7 +111,7 @@ def _anchor_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float,
     )
     lines: dict[int, list[tuple[float, float]]] = {}
     for method in swept:
-        gains, local = (_by_seed(table[method], key) for key in ("gain", "locality"))
+        gains, local = (by_seed(table[method], key) for key in ("gain", "locality"))
         for seed, gain in gains.items():
             if local[seed] is not None:
                 lines.setdefault(seed, []).append((gain, local[seed]))
@@ -120,10 +120,6 @@ def _anchor_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float,
 
 def _swept(method: str) -> bool:
     return method == "default" or METHODS[method].anchor_region == "unmarked"
-
-
-def _by_seed(entry: Mapping[str, Any], key: str) -> dict[int, Any]:
-    return dict(zip(entry.get("seeds", []), entry.get(key, []), strict=True))
 
 
 def read_agreement(results: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,3 +74,8 @@ def ratio_of_means(
     picks = np.random.default_rng(seed).integers(len(a), size=(RESAMPLES, len(a)))
     low, high = np.quantile(a[picks].mean(axis=1) / b[picks].mean(axis=1), (0.025, 0.975))
     return float(a.mean() / b.mean()), float(low), float(high)
+
+
+def by_seed(entry: Mapping[str, Any], key: str) -> dict[int, Any]:
+    """One of the figures of a method's entry in the summary, for each of its seeds."""
+    return dict(zip(entry.get("seeds", []), entry.get(key, []), strict=True))

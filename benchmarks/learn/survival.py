@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .methods import METHODS
-from .statistics import mean_interval, ratio_of_means
+from .statistics import by_seed, mean_interval, ratio_of_means
 
 Curve = list[list[float]]
 CLEAN = "default"
@@ -18,10 +18,10 @@ def survival(table: Mapping[str, Any]) -> dict[str, Any]:
     A run ends when its gain is confirmed, so each seed is compared after the largest number of
     training images that both its runs were looked at. table: a task's methods as in `summarize`.
     """
-    clean = _curves(table.get(CLEAN, {}))
+    clean = by_seed(table.get(CLEAN, {}), "curves")
     found = {}
     for method, entry in table.items():
-        noisy = _curves(entry) if METHODS[method].feedback != "none" else {}
+        noisy = by_seed(entry, "curves") if METHODS[method].feedback != "none" else {}
         seeds = sorted(set(noisy) & set(clean))
         if not seeds:
             continue
@@ -38,10 +38,6 @@ def survival(table: Mapping[str, Any]) -> dict[str, Any]:
             "kept": [round(v, 3) for v in ratio_of_means(with_, without)],
         }
     return found
-
-
-def _curves(entry: Mapping[str, Any]) -> dict[int, Curve]:
-    return dict(zip(entry.get("seeds", []), entry.get("curves", []), strict=True))
 
 
 def _compared(clean: Curve, noisy: Curve) -> tuple[float, float, float]:
