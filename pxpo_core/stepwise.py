@@ -12,10 +12,13 @@ from torch import Tensor
 
 from .credit import Baseline, Foresight
 from .rollout import Trajectory
-from .value import fit_value
+from .value import Value, fit_value
 
 CHECKPOINTS = 8
 """How many predictions of a picture are looked at where a reward can judge them."""
+
+ROUNDING = 1e-5
+"""Differences this small, relative to the round's largest one, are those of float32 means."""
 
 
 def predictions(trajectory: Trajectory) -> Tensor:
@@ -47,12 +50,14 @@ def fitted_credit(
     [B, h, w] of all rollouts' pictures, as they are: a fit to them without their baseline would
     have to explain what the other pictures earned, too. reviewed: [B] bool, the others teach and
     earn nothing. What the value does not explain counts, without its baseline, for every step. The
-    foresight says the same of finished pictures, whatever noise is added to them.
+    foresight says the same of finished pictures, whatever noise is added to them. Places where no
+    picture is worth more than another earn nothing, whatever the value would guess there.
     """
     if not bool(reviewed.any()):
         return torch.zeros((1, *rewards.shape)), None
     finished = torch.cat([made[-1] for made in rounds])
-    value = fit_value(finished[reviewed], rewards[reviewed])
+    told = places_told_apart(without_baseline(rewards)[reviewed])
+    value = only_where(told, fit_value(finished[reviewed], rewards[reviewed]))
     foreseen = [torch.stack([value(denoised) for denoised in made]) for made in rounds]
     explained = torch.cat([values[-1] for values in foreseen])
     unexplained = without_baseline(rewards - explained)
@@ -64,6 +69,17 @@ def fitted_credit(
     ]
     foresight = Foresight(value, explained + unexplained, reviewed)
     return side_by_side(steps) * reviewed[:, None, None], foresight
+
+
+def places_told_apart(worth: Tensor) -> Tensor:
+    """Where the feedback tells pictures apart: [h, w] bool of rewards without baseline [B, h, w]."""
+    largest = worth.abs().amax(dim=0)
+    return largest > ROUNDING * largest.max()
+
+
+def only_where(told: Tensor, value: Value) -> Value:
+    """The value at the places `told` [h, w], 0 elsewhere."""
+    return lambda latents: value(latents) * told
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:

@@ -178,6 +178,21 @@ def test_paths_and_finished_pictures_share_one_value():
     assert foresight.earned.shape == (8, 12, 12)
 
 
+@pytest.mark.parametrize("elsewhere", [0.0, 0.7])
+def test_places_that_tell_no_picture_from_another_earn_nothing(elsewhere: float):
+    """The value is never exactly right, and its errors there would be learned from."""
+    made, rewards = coloured()
+    rewards = rewards.clone()
+    rewards[:, :, 4:] = elsewhere
+    everyone = torch.ones(len(rewards), dtype=torch.bool)
+    steps, foresight = fitted_credit([made], rewards, everyone, leave_one_out)
+    assert foresight is not None
+    credit = foresight.at(made[2], slice(0, len(rewards)))
+    for maps in (*steps, credit):
+        assert float(maps[..., 4:].abs().max()) < 1e-6
+        assert float(maps[..., :4].abs().max()) > 0.01
+
+
 @given(st.integers(1, 200))
 def test_checkpoints_start_at_the_first_step_and_cover_all(steps: int):
     found = checkpoints(steps)
