@@ -109,7 +109,7 @@ _PATH_VARIANTS = {
     ),
 }
 
-ANCHORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+ANCHORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _ANCHORED = {
     f"anchor_unmarked_{anchor:g}": (
         f"an anchor of {anchor:g} on pixels without feedback only",
