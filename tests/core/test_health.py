@@ -88,7 +88,8 @@ def test_a_model_far_away_stops_at_once():
     assert should_stop(found, far, [])
     near = entry(pictures(), drift=0.08)
     assert warnings(near, [], painted=False)
-    assert not should_stop(warnings(near, [], painted=False), near, [])
+    found = warnings(near, [], painted=False)
+    assert not should_stop(found, near, [{"warnings": found}]), "a model that learns moves"
 
 
 def test_texts_say_what_to_do():
