@@ -55,6 +55,7 @@ def run_beside(commands: list[list[str]], variables: dict[str, str]) -> bool:
             codes.append(process.wait())
             output.seek(0)
             shutil.copyfileobj(output, sys.stdout)
+            sys.stdout.flush()
     return not any(codes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -284,6 +285,19 @@ def test_scripts_start_with_the_standard_library_alone(script: str) -> None:
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
     )
     assert script in result.stdout
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 1)])
+def test_checks_that_run_beside_each_other_all_count(
+    codes: tuple[int, int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_beside = runpy.run_path(str(SCRIPTS / "test.py"))["run_beside"]
+    commands = [
+        [sys.executable, "-S", "-c", f"print('check {i}', flush=True); raise SystemExit({code})"]
+        for i, code in enumerate(codes)
+    ]
+    assert run_beside(commands, dict(os.environ)) is (codes == (0, 0))
+    assert capfd.readouterr().out.split("\n") == ["check 0", "check 1", ""]
 
 
 @pytest.mark.slow
