@@ -102,7 +102,7 @@ def should_stop(
     if float(now.get("drift", 0.0)) > DRIFT_TO_STOP:
         return True
     before = history[-1].get("warnings") or [] if history else []
-    return any(sign != FAR for sign in found) and any(sign != FAR for sign in before)
+    return all(set(signs) - {FAR} for signs in (found, before))
 
 
 def warning_text(found: Sequence[str], stopped: bool) -> str:

@@ -87,8 +87,9 @@ def test_a_model_far_away_stops_at_once():
     found = warnings(far, [], painted=False)
     assert should_stop(found, far, [])
     near = entry(pictures(), drift=0.08)
-    assert warnings(near, [], painted=False)
     found = warnings(near, [], painted=False)
+    assert found
+    assert not should_stop(found, near, [])
     assert not should_stop(found, near, [{"warnings": found}]), "a model that learns moves"
 
 
