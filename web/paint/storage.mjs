@@ -86,34 +86,41 @@ export class PaintStorage extends EventTarget {
   }
 
   #work() {
-    this.working ??= this.#uploadAll().finally(() => {
-      this.working = null;
-      this.#changed();
-    });
+    this.working ??= this.#uploadAll();
     return this.working;
   }
 
+  /** What is added meanwhile is uploaded too: nobody else would. Maps first, values name them. */
   async #uploadAll() {
     clearTimeout(this.retry);
     await new Promise((resume) => setTimeout(resume)); // the stroke's own frame comes first
     try {
-      while (this.waiting.size > 0) {
-        const [name, { width, height, values, owner }] = this.waiting.entries().next().value;
-        const png = await this.encoder.encode(width, height, values, owner);
-        await this.#upload("maps", new File([png], `${name}.png`, { type: "image/png" }));
-        this.waiting.delete(name);
-      }
-      for (const [node, value] of this.values) {
-        const file = new File([JSON.stringify(value)], "marks.json", { type: "application/json" });
-        await this.#upload(node, file);
-        if (this.values.get(node) === value) this.values.delete(node);
+      while (this.isSaving) {
+        const [map] = this.waiting;
+        const [value] = this.values.values();
+        await (map ? this.#uploadMap(...map) : this.#uploadValue(value));
       }
       this.failed = false;
     } catch (error) {
       this.failed = true;
       this.retry = setTimeout(() => this.#work().catch(() => {}), RETRY_MS);
       throw new Error("The painted marks could not be saved on the server.", { cause: error });
+    } finally {
+      this.working = null;
+      this.#changed();
     }
+  }
+
+  async #uploadMap(name, { width, height, values, owner }) {
+    const png = await this.encoder.encode(width, height, values, owner);
+    await this.#upload("maps", new File([png], `${name}.png`, { type: "image/png" }));
+    this.waiting.delete(name);
+  }
+
+  async #uploadValue(value) {
+    const file = new File([JSON.stringify(value)], "marks.json", { type: "application/json" });
+    await this.#upload(value.node, file);
+    if (this.values.get(value.node) === value) this.values.delete(value.node);
   }
 
   /** Answer a run that waits, once everything the answer names is on the server. */
