@@ -60,7 +60,7 @@ class Plan:
         """The same plan with fewer pictures and steps."""
 
         def n(count: int) -> int:
-            return max(8, round(count * scale))
+            return max(2, round(count * scale))
 
         return replace(
             self,

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def train(comfyui: Path, work: Path, out: Path) -> None:
-    command = [sys.executable, "-m", "demo.toy_faces.train", "--scale", "0.0005"]
+    command = [sys.executable, "-m", "demo.toy_faces.train", "--scale", "0.00001"]
     command += ["--comfyui", str(comfyui), "--work", str(work), "--out", str(out)]
     environment = {**os.environ, "GOMP_SPINCOUNT": "0"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=600)
