@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,18 @@ from .metrics import summarize_rewards
 from .reward import PixelReward
 from .stepwise import fitted_credit, judged_credit, side_by_side
 from .update import UpdateResult
+from .value import ValueSums
 
 RUNNING_DECAY = 0.9
+
+PAINTED_TRUST = 0.1
+"""Share of what a value cannot explain of painted feedback that is learned from: most of it is how
+people mark, but a wish that no value sees has nothing else. Rules say what they mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class RewardMemory:
-    """What earlier rounds left: the reward's scale, and its moving average [h, w] or None.
+    """What earlier rounds left: the reward's scale, its moving average [h, w], what is liked.
 
     A run keeps one memory for painted and one for automatic rewards: their scales differ.
     """
@@ -27,6 +33,7 @@ class RewardMemory:
     painted: bool = False
     scale: float | None = None
     running: Tensor | None = None
+    liked: ValueSums | None = None
 
     @classmethod
     def load(
@@ -34,35 +41,50 @@ class RewardMemory:
     ) -> "RewardMemory":
         scale = state.get(_scale_key(painted))
         return cls(
-            painted, None if scale is None else float(scale), tensors.get(_running_key(painted))
+            painted,
+            None if scale is None else float(scale),
+            tensors.get(_running_key(painted)),
+            ValueSums.load(tensors, _liked_prefix(painted)),
         )
 
-    def after(self, advantage: Advantage, average: Tensor) -> "RewardMemory":
+    def after(
+        self, advantage: Advantage, average: Tensor, liked: ValueSums | None
+    ) -> "RewardMemory":
         """The memory once a round with this average reward map [h, w] is done."""
         if self.running is None or self.running.shape != average.shape:
             running = average
         else:
             running = RUNNING_DECAY * self.running + (1.0 - RUNNING_DECAY) * average
         scale = self.scale or advantage.run_scale
-        return RewardMemory(self.painted, scale, running.contiguous().clone())
+        return RewardMemory(self.painted, scale, running.contiguous().clone(), liked)
 
     def add_to(
         self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """A run's state and stored tensors with this memory in them; the other kind's is kept."""
-        kept = {key: tensors[key] for key in map(_running_key, (False, True)) if key in tensors}
+        kept = dict(tensors)
         if self.running is not None:
             kept[_running_key(self.painted)] = self.running
+        if self.liked is not None:
+            kept |= self.liked.tensors(_liked_prefix(self.painted))
         scale = {} if self.scale is None else {_scale_key(self.painted): self.scale}
         return {**state, **scale}, kept
 
 
+def _kind(painted: bool) -> str:
+    return "painted" if painted else "automatic"
+
+
 def _scale_key(painted: bool) -> str:
-    return "painted.reward_scale" if painted else "automatic.reward_scale"
+    return f"{_kind(painted)}.reward_scale"
 
 
 def _running_key(painted: bool) -> str:
-    return "painted.running_reward" if painted else "automatic.running_reward"
+    return f"{_kind(painted)}.running_reward"
+
+
+def _liked_prefix(painted: bool) -> str:
+    return f"{_kind(painted)}.value."
 
 
 def round_advantages(
@@ -86,6 +108,13 @@ def round_advantages(
     if running is not None and tuple(running.shape) != size:
         running = None
 
+    liked, split = memory.liked, None
+    if predictions is not None and judged is not None:
+        split = _judged_split(rewards, size, predictions, judged)
+    elif predictions is not None and reviewed.any():
+        liked = _liked_after(memory.liked, predictions, area_average(maps, size), reviewed)
+        trust = PAINTED_TRUST if memory.painted else 1.0
+        split = partial(fitted_credit, predictions, liked.fitted(), reviewed, trust)
     batches = [reward.batch for reward in rewards]
     advantage = advantage_map(
         maps,
@@ -96,7 +125,7 @@ def round_advantages(
         running=running,
         run_scale=memory.scale,
         credit_radius=credit_radius,
-        split=None if predictions is None else _step_split(rewards, size, predictions, judged),
+        split=split,
     )
     ends = itertools.accumulate(batches)
     advantages = [
@@ -105,21 +134,25 @@ def round_advantages(
     if not reviewed.any():
         return advantages, memory
     # A picture nobody looked at says nothing about what pictures are usually worth.
-    return advantages, memory.after(advantage, area_average(maps[reviewed], size).mean(dim=0))
+    average = area_average(maps[reviewed], size).mean(dim=0)
+    return advantages, memory.after(advantage, average, liked)
 
 
-def _step_split(
+def _liked_after(
+    liked: ValueSums | None, predictions: Sequence[Tensor], maps: Tensor, reviewed: Tensor
+) -> ValueSums:
+    """What is liked once the reviewed pictures and their maps [B, h, w] are known too."""
+    finished = torch.cat([made[-1] for made in predictions])[reviewed]
+    return (liked or ValueSums.begin(finished)).after(finished, maps[reviewed])
+
+
+def _judged_split(
     rewards: Sequence[PixelReward],
     size: tuple[int, int],
     predictions: Sequence[Tensor],
-    judged: Sequence[Tensor] | None,
+    judged: Sequence[Tensor],
 ) -> StepSplit:
-    """How a round's rewards are shared out among its steps; see `round_advantages`."""
-    if judged is None:
-        reviewed = torch.cat([reward.reviewed for reward in rewards])
-        return lambda maps, without_baseline: fitted_credit(
-            predictions, maps, reviewed, without_baseline
-        )
+    """Each step earns what the reward of its prediction changed by; see `round_advantages`."""
     steps = side_by_side(
         [
             judged_credit(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .credit import Baseline, Foresight
 from .rollout import Trajectory
-from .value import Value, fit_value
+from .value import Value
 
 CHECKPOINTS = 8
 """How many predictions of a picture are looked at where a reward can judge them."""
@@ -42,25 +42,28 @@ def predictions(trajectory: Trajectory) -> Tensor:
 
 
 def fitted_credit(
-    rounds: Sequence[Tensor], rewards: Tensor, reviewed: Tensor, without_baseline: Baseline
-) -> tuple[Tensor, Foresight | None]:
-    """What every step earned by a value fitted to the finished pictures: [S, B, h, w].
+    rounds: Sequence[Tensor],
+    value: Value,
+    reviewed: Tensor,
+    trust: float,
+    rewards: Tensor,
+    without_baseline: Baseline,
+) -> tuple[Tensor, Foresight]:
+    """What every step earned by a value fitted to finished pictures: [S, B, h, w].
 
-    rounds: predictions of each rollout, [S + 1, b, C, h, w]; S is the largest one's. rewards:
-    [B, h, w] of all rollouts' pictures, as they are: a fit to them without their baseline would
-    have to explain what the other pictures earned, too. reviewed: [B] bool, the others teach and
-    earn nothing. What the value does not explain counts, without its baseline, for every step. The
-    foresight says the same of finished pictures, whatever noise is added to them. Places where no
-    picture is worth more than another earn nothing, whatever the value would guess there.
+    rounds: predictions of each rollout, [S + 1, b, C, h, w]; S is the largest one's. reviewed: [B]
+    bool, some are; the others earn nothing. rewards: [B, h, w] of all rollouts' pictures, as they
+    are; value: of these, too, as a fit to them without their baseline would have to explain what
+    the other pictures earned. trust: share of what the value does not explain that counts, without
+    its baseline, for every step. The foresight says the same of finished pictures, whatever noise
+    is added to them. Places where no picture is worth more than another earn nothing, whatever the
+    value would guess there.
     """
-    if not bool(reviewed.any()):
-        return torch.zeros((1, *rewards.shape)), None
-    finished = torch.cat([made[-1] for made in rounds])
     told = places_told_apart(without_baseline(rewards)[reviewed])
-    value = only_where(told, fit_value(finished[reviewed], rewards[reviewed]))
+    value = only_where(told, value)
     foreseen = [torch.stack([value(denoised) for denoised in made]) for made in rounds]
     explained = torch.cat([values[-1] for values in foreseen])
-    unexplained = without_baseline(rewards - explained)
+    unexplained = trust * without_baseline(rewards - explained)
     steps = [
         values.diff(dim=0) + rest
         for values, rest in zip(

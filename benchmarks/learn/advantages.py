@@ -13,6 +13,7 @@ from pxpo_core.credit import CLIP, Advantage, Foresight, area_average, joined, s
 from pxpo_core.reward import automatic_reward
 from pxpo_core.round import RewardMemory, round_advantages
 from pxpo_core.stepwise import fitted_credit, judged_credit
+from pxpo_core.value import fit_value
 
 from .methods import Method
 
@@ -95,7 +96,8 @@ class Credit:
         """Credit by step of rewards as they are."""
         if judged is None:
             everyone = torch.ones(len(maps), dtype=torch.bool)
-            return fitted_credit([predictions], maps, everyone, lambda rest: rest)
+            value = fit_value(predictions[-1], maps)
+            return fitted_credit([predictions], value, everyone, 1.0, maps, lambda rest: rest)
         seen = torch.stack([area_average(reward, self._size) for reward in judged])
         return judged_credit(seen, maps, len(predictions) - 1), None
 

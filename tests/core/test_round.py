@@ -93,3 +93,45 @@ def test_another_picture_size_starts_the_running_map_again():
     (advantage,), after = round_advantages([made], (2, 2), memory, 0.0)
     assert advantage.values.shape == (1, 2, 2)
     assert after.running.shape == (2, 2)
+
+
+def pictures(batch: int, seed: int) -> torch.Tensor:
+    """Finished pictures [1, B, C, h, w], as predictions without a path."""
+    return torch.randn((1, batch, 3, *SIZE), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("painted", [False, True])
+def test_what_is_liked_becomes_clearer_from_round_to_round(painted: bool):
+    """What is written down goes on exactly as what was kept; the other kind's stays as it is."""
+    other = RewardMemory(not painted)
+    _, other = round_advantages(
+        [reward(4, painted=not painted)], SIZE, other, 0.0, [pictures(4, 9)]
+    )
+    state, tensors = other.add_to({}, {})
+    memory = RewardMemory(painted)
+    for number in range(3):
+        made = [pictures(4, number)]
+        again = RewardMemory.load(state, tensors, painted)
+        given = reward(4, number, painted=painted)
+        (kept,), memory = round_advantages([given], SIZE, memory, 0.0, made)
+        (loaded,), again = round_advantages([given], SIZE, again, 0.0, made)
+        assert torch.equal(kept.foresight.earned, loaded.foresight.earned)
+        assert torch.equal(memory.liked.gram, again.liked.gram)
+        state, tensors = memory.add_to(state, tensors)
+    alone = round_advantages([given], SIZE, RewardMemory(painted), 0.0, made)[1]
+    assert not torch.equal(memory.liked.moment, alone.liked.moment)
+    assert torch.equal(RewardMemory.load(state, tensors, not painted).liked.gram, other.liked.gram)
+
+
+def test_painted_marks_count_for_what_they_say_together():
+    """Of a mark that nothing explains a person's says a tenth of what a rule's says."""
+    made, given = [pictures(4, 0)], reward(4, 1)
+    rests = []
+    for painted in (False, True):
+        feedback = reward(4, 1, painted=painted)
+        (advantage,), memory = round_advantages([feedback], SIZE, RewardMemory(painted), 0.0, made)
+        explained = memory.liked.fitted()(made[0][0])
+        rests.append((advantage.foresight.earned - explained, means(given) - explained))
+    (rule, unexplained), (person, _) = rests
+    torch.testing.assert_close(rule, leave_one_out(unexplained))
+    torch.testing.assert_close(person, 0.1 * leave_one_out(unexplained))

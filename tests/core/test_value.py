@@ -1,0 +1,87 @@
+"""The guess of what is liked: what it remembers, averages and forgets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pxpo_core.value import ValueSums, fit_value
+
+SHAPE = (4, 3, 12, 12)
+
+
+def pictures(seed: int) -> torch.Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def wish(latents: torch.Tensor) -> torch.Tensor:
+    return 0.7 * latents[:, 0] - 0.3 * latents[:, 2].relu()
+
+
+def flipped(maps: torch.Tensor, seed: int, share: float = 0.25) -> torch.Tensor:
+    """Whole pictures with the opposite sign, or in part: squares of 4 by 4."""
+    generator = torch.Generator().manual_seed(seed)
+    wrong = torch.rand((len(maps), 3, 3), generator=generator) < share
+    signs = 1.0 - 2.0 * wrong.to(maps)
+    return maps * signs.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+
+
+def agreement(sums: ValueSums) -> float:
+    """Correlation of the guess with the wish on pictures nobody has seen."""
+    unseen = pictures(99)
+    both = torch.stack([sums.fitted()(unseen).flatten(), wish(unseen).flatten()])
+    return float(torch.corrcoef(both)[0, 1])
+
+
+def test_wrong_marks_average_out_over_the_rounds():
+    sums = ValueSums.begin(pictures(0))
+    found = []
+    for number in range(8):
+        sums = sums.after(pictures(number), flipped(wish(pictures(number)), number))
+        found.append(agreement(sums))
+    assert found[0] < 0.7
+    assert found[7] > 0.9
+
+
+def test_who_changed_their_mind_is_not_held_to_what_they_said():
+    sums = ValueSums.begin(pictures(0))
+    for number in range(5):
+        sums = sums.after(pictures(number), wish(pictures(number)))
+    assert agreement(sums) > 0.95
+    changed = sums.after(pictures(5), -wish(pictures(5)))
+    assert agreement(changed) < -0.9
+    alone = ValueSums.begin(pictures(0)).after(pictures(5), -wish(pictures(5)))
+    assert torch.equal(changed.gram, alone.gram)
+
+
+def test_an_earlier_round_counts_less_with_every_later_one():
+    first = ValueSums.begin(pictures(0)).after(pictures(0), wish(pictures(0)))
+    own = ValueSums.begin(pictures(0)).after(pictures(1), wish(pictures(1)))
+    second = first.after(pictures(1), wish(pictures(1)))
+    torch.testing.assert_close(second.gram, 0.9 * first.gram + own.gram)
+    torch.testing.assert_close(second.moment, 0.9 * first.moment + own.moment)
+
+
+def test_pictures_of_another_size_teach_too():
+    large = torch.randn((1, 3, 40, 8), generator=torch.Generator().manual_seed(3))
+    sums = ValueSums.begin(pictures(0)).after(pictures(0), wish(pictures(0)))
+    assert sums.after(large, wish(large)).fitted()(large).shape == (1, 40, 8)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (5, 33)])
+def test_few_pixels_give_few_features_and_finite_guesses(size: tuple[int, int]):
+    latents = torch.randn((1, 4, *size), generator=torch.Generator().manual_seed(1))
+    sums = ValueSums.begin(latents)
+    assert len(sums.shift) == size[0] * size[1] // 8
+    assert bool(fit_value(latents, latents[:, 0])(latents).isfinite().all())
+
+
+def test_what_was_written_down_is_read_back():
+    sums = ValueSums.begin(pictures(0)).after(pictures(0), wish(pictures(0)))
+    written = sums.tensors("a.")
+    again = ValueSums.load({**written, "b.gram": torch.zeros(1)}, "a.")
+    assert again is not None
+    assert all(torch.equal(tensor, again.tensors("a.")[name]) for name, tensor in written.items())
+    assert ValueSums.load(written, "b.") is None
+    del written["a.mix"]
+    assert ValueSums.load(written, "a.") is None
