@@ -55,8 +55,9 @@ test("a stroke right after the last file arrived starts a new upload", async () 
   storage.encoder.start = null;
   storage.saveValue(value(1));
   await new Promise((resolve) => {
-    storage.addEventListener("state", () => {
+    storage.addEventListener("state", function listen() {
       if (storage.isSaving || storage.working) return;
+      storage.removeEventListener("state", listen);
       storage.saveValue(value(2));
       resolve();
     });
