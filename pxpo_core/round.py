@@ -108,11 +108,12 @@ def round_advantages(
     if running is not None and tuple(running.shape) != size:
         running = None
 
+    latent_maps = area_average(maps, size)
     liked, split = memory.liked, None
     if predictions is not None and judged is not None:
         split = _judged_split(rewards, size, predictions, judged)
     elif predictions is not None and reviewed.any():
-        liked = _liked_after(memory.liked, predictions, area_average(maps, size), reviewed)
+        liked = _liked_after(memory.liked, predictions, latent_maps, reviewed)
         trust = PAINTED_TRUST if memory.painted else 1.0
         split = partial(fitted_credit, predictions, liked.fitted(), reviewed, trust)
     batches = [reward.batch for reward in rewards]
@@ -134,8 +135,7 @@ def round_advantages(
     if not reviewed.any():
         return advantages, memory
     # A picture nobody looked at says nothing about what pictures are usually worth.
-    average = area_average(maps[reviewed], size).mean(dim=0)
-    return advantages, memory.after(advantage, average, liked)
+    return advantages, memory.after(advantage, latent_maps[reviewed].mean(dim=0), liked)
 
 
 def _liked_after(

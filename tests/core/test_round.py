@@ -135,3 +135,13 @@ def test_painted_marks_count_for_what_they_say_together():
     (rule, unexplained), (person, _) = rests
     torch.testing.assert_close(rule, leave_one_out(unexplained))
     torch.testing.assert_close(person, 0.1 * leave_one_out(unexplained))
+
+
+def test_a_round_nobody_looked_at_earns_nothing_and_keeps_what_is_liked():
+    start = RewardMemory(painted=True)
+    _, memory = round_advantages([reward(4, painted=True)], SIZE, start, 0.0, [pictures(4, 0)])
+    unseen = reward(4, 1, painted=True, reviewed=torch.zeros(4, dtype=torch.bool))
+    (nothing,), kept = round_advantages([unseen], SIZE, memory, 0.0, [pictures(4, 1)])
+    assert nothing.is_zero
+    assert not nothing.at(0).any()
+    assert kept is memory
