@@ -26,6 +26,7 @@ from .update_credit import AUTOMATIC, learned_from, objective_of, step_credit
 from .update_effect import Effect, measure_effect
 from .update_presets import CUSTOM, learning_rate_of
 from .update_report import (
+    agreement_text,
     chart,
     loss_map,
     memory_text,
@@ -149,6 +150,7 @@ class UpdateLoRA(io.ComfyNode):
         metrics = {
             **round_metrics(reward, result, sampling_steps, head.state, time.monotonic() - start),
             "warnings": found,
+            "agreement": advantages[0].agreement,
             **signs,
         }
         if result.stopped is not None:
@@ -194,6 +196,7 @@ class UpdateLoRA(io.ComfyNode):
             },
             success_text(head, summary, [entry["reward_mean"] for entry in head.history])
             + warning_text(found, False)
+            + agreement_text(advantages[0].agreement)
             + effect.text
             + memory_text(at_once[0], result.micro_batch),
         )

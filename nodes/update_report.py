@@ -14,6 +14,8 @@ from ..pxpo_core.reward import PixelReward
 from ..pxpo_core.run import RunHead
 from ..pxpo_core.update import UpdateConfig
 
+LITTLE_AGREEMENT = 0.5
+
 CHART = (
     *("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images"),
     *("change_inside", "change_outside"),
@@ -86,6 +88,17 @@ def success_text(head: RunHead, summary: RewardSummary, history: Sequence[float]
     if len(history) > 1:
         text += f" Since round 1: {history[-1] - history[0]:+.3f}."
     return text
+
+
+def agreement_text(agreement: float) -> str:
+    """Said when a person's rounds contradict each other."""
+    if agreement >= LITTLE_AGREEMENT:
+        return ""
+    return (
+        " Careful: in places that look alike, your likes and dislikes contradict those of earlier "
+        f"rounds, so the model made {agreement:.0%} of a full step. It learns faster once your "
+        "marks agree."
+    )
 
 
 def stopped_text(head: RunHead, taken: int, wanted: int) -> str:

@@ -60,8 +60,9 @@ finished pictures earn at any noise, where a value says so."""
 class Advantage:
     """values: [B, h, w] float32, in units of `scale`. rms: before scaling, in reward units.
 
-    run_scale: the rms of the run's first non-zero round; strength = min(1, rms / run_scale)
-    scales the optimizer step, because Adam forgets how large a gradient was.
+    run_scale: the rms of the run's first non-zero round. agreement: 0..1, how far a person's rounds
+    agree, see `ValueSums`. strength = min(1, rms / run_scale) agreement scales the optimizer step,
+    because Adam forgets how large a gradient was, and takes full steps of marks set by chance.
     unmarked: [B, h, w] bool, the pixels an anchor may hold; None: not known, so all of them.
     by_step: [T - 1, B, h, w], what each sampling step earned of it, in the same units; None: every
     step is credited with all of it. foresight: the same for pictures that noise is added to.
@@ -73,6 +74,7 @@ class Advantage:
     unmarked: Tensor | None = None
     by_step: Tensor | None = None
     foresight: Foresight | None = None
+    agreement: float = 1.0
 
     @property
     def is_zero(self) -> bool:
@@ -94,7 +96,8 @@ class Advantage:
 
     @property
     def strength(self) -> float:
-        return min(1.0, self.rms / self.run_scale) if self.run_scale > 0.0 else 0.0
+        relative = min(1.0, self.rms / self.run_scale) if self.run_scale > 0.0 else 0.0
+        return relative * self.agreement
 
 
 def joined(parts: Sequence[Advantage]) -> Advantage:

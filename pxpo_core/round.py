@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -128,6 +128,8 @@ def round_advantages(
         credit_radius=credit_radius,
         split=split,
     )
+    if memory.painted and liked is not None:
+        advantage = replace(advantage, agreement=liked.agreement)
     ends = itertools.accumulate(batches)
     advantages = [
         advantage.rows(slice(end - batch, end)) for batch, end in zip(batches, ends, strict=True)

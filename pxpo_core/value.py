@@ -32,9 +32,12 @@ MOST_PIXELS = 2**16
 KEPT = 0.9
 """What an earlier round counts after each later one: wishes change slowly."""
 
-CONTRADICTED = 2.0
-"""Squared error, relative to the mean's, from which on a round says the opposite of the guess: a
-right guess has 2 where half of the regions are marked with the wrong sign, 4 where all are."""
+OPPOSITE = -0.5
+"""Agreement of a round with the ones before, see `ValueSums`, below which it says the opposite."""
+
+CHANCE, CLEAR = 0.05, 0.3
+"""Agreement that signs set by chance still show, and agreement that leaves no doubt: about that of
+marks of which a quarter has the wrong sign (Toy Faces, 0.1 to 0.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,11 @@ class ValueSums:
     """What a guess is fitted to: sums over the latent pixels of all pictures so far.
 
     centre, spread: [C], of the first round's latents. mix: [F', C PATCH^2 + places], shift: [F'],
-    the random features. gram: [F, F] and moment: [F]; the last feature is 1. All are float32, as
-    files keep them: a run that was read back goes on exactly as one that never stopped.
+    the random features. gram: [F, F] and moments: [F, 2], of the maps and of their sizes without
+    sign; the last feature is 1. agreed: [2], how much the earlier rounds' guesses of maps and of
+    sizes found in each new round; their ratio is 1 where all signs were as expected, 0 by chance.
+    All are float32, as files keep them: a run that was read back goes on exactly as one that never
+    stopped.
     """
 
     centre: Tensor
@@ -51,7 +57,8 @@ class ValueSums:
     mix: Tensor
     shift: Tensor
     gram: Tensor
-    moment: Tensor
+    moments: Tensor
+    agreed: Tensor
 
     @classmethod
     def begin(cls, latents: Tensor) -> "ValueSums":
@@ -69,7 +76,8 @@ class ValueSums:
             mix,
             shift,
             torch.zeros((features, features)),
-            torch.zeros(features),
+            torch.zeros((features, 2)),
+            torch.zeros(2),
         )
 
     @classmethod
@@ -97,32 +105,41 @@ class ValueSums:
         Who changed their mind is not held to what they said before: earlier rounds that this one
         contradicts are forgotten.
         """
-        kept = 0.0 if self._contradicted(latents, maps) else KEPT
         stride = -(-maps.numel() // MOST_PIXELS)
         rows = [self.features(latents[i : i + 1])[::stride].double() for i in range(len(latents))]
-        wanted = [one.flatten()[::stride].double() for one in maps]
+        wanted = [_with_sizes(one.flatten()[::stride].double()) for one in maps]
         gram = torch.stack([row.T @ row for row in rows]).sum(dim=0)
-        moment = torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)]).sum(dim=0)
+        moments = torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)]).sum(dim=0)
+        agreed = torch.zeros(2, dtype=torch.float64)
+        if bool(self.gram.any()):
+            weights = self._weights()
+            for row, y in zip(rows, wanted, strict=True):
+                agreed += (row @ weights * y).sum(dim=0)
+        signed, unsigned = agreed.tolist()
+        is_opposite = unsigned > 0.0 and signed < OPPOSITE * unsigned
+        kept = 0.0 if is_opposite else KEPT
+        agreed = torch.zeros_like(agreed) if is_opposite else agreed
         return replace(
             self,
             gram=(kept * self.gram.double() + gram).float(),
-            moment=(kept * self.moment.double() + moment).float(),
+            moments=(kept * self.moments.double() + moments).float(),
+            agreed=(kept * self.agreed.double() + agreed).float(),
         )
 
-    def _contradicted(self, latents: Tensor, maps: Tensor) -> bool:
-        """Whether this round says the opposite of the ones before."""
-        if not bool(self.gram.any()):
-            return False
-        error = (maps - self.fitted()(latents)).square().sum()
-        return bool(error > CONTRADICTED * (maps - maps.mean()).square().sum())
+    @property
+    def agreement(self) -> float:
+        """How far rounds agree on what is liked, from 0, signs by chance, to 1, beyond doubt.
+
+        1 too while nothing can be compared: in the first round, or where nobody foresees marks.
+        """
+        signed, unsigned = (float(found) for found in self.agreed)
+        if unsigned <= 0.0:
+            return 1.0
+        return min(1.0, max(0.0, (signed / unsigned - CHANCE) / (CLEAR - CHANCE)))
 
     def fitted(self) -> Value:
         """The guess that fits the maps best, in the squared error."""
-        gram, moment = self.gram.double(), self.moment.double()
-        rows_seen = gram[-1, -1]
-        variance = gram.diagonal() / rows_seen - (gram[-1] / rows_seen).square()
-        damping = torch.diag(RIDGE * variance.clamp(min=0.0) + DAMPING)
-        weights = torch.linalg.solve(gram + rows_seen * damping, moment)
+        weights = self._weights()[:, 0]
 
         def value(latents: Tensor) -> Tensor:
             size = latents.shape[-2:]
@@ -136,10 +153,24 @@ class ValueSums:
 
         return value
 
+    def _weights(self) -> Tensor:
+        """What each feature adds to the guess of a map and of its size: [F, 2] float64."""
+        gram = self.gram.double()
+        rows_seen = gram[-1, -1]
+        variance = gram.diagonal() / rows_seen - (gram[-1] / rows_seen).square()
+        damping = torch.diag(RIDGE * variance.clamp(min=0.0) + DAMPING)
+        weights: Tensor = torch.linalg.solve(gram + rows_seen * damping, self.moments.double())
+        return weights
+
 
 def fit_value(latents: Tensor, maps: Tensor) -> Value:
     """The guess from these pictures [B, C, h, w] and maps [B, h, w] alone."""
     return ValueSums.begin(latents).after(latents, maps).fitted()
+
+
+def _with_sizes(values: Tensor) -> Tensor:
+    """[n] to [n, 2]: the values, and their sizes without sign."""
+    return torch.stack([values, values.abs()], dim=1)
 
 
 _PLACES = 5

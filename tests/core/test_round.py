@@ -119,7 +119,7 @@ def test_what_is_liked_becomes_clearer_from_round_to_round(painted: bool):
         assert torch.equal(memory.liked.gram, again.liked.gram)
         state, tensors = memory.add_to(state, tensors)
     alone = round_advantages([given], SIZE, RewardMemory(painted), 0.0, made)[1]
-    assert not torch.equal(memory.liked.moment, alone.liked.moment)
+    assert not torch.equal(memory.liked.moments, alone.liked.moments)
     assert torch.equal(RewardMemory.load(state, tensors, not painted).liked.gram, other.liked.gram)
 
 
@@ -135,6 +135,19 @@ def test_painted_marks_count_for_what_they_say_together():
     (rule, unexplained), (person, _) = rests
     torch.testing.assert_close(rule, leave_one_out(unexplained))
     torch.testing.assert_close(person, 0.1 * leave_one_out(unexplained))
+
+
+@pytest.mark.parametrize("painted", [False, True])
+def test_a_person_who_marks_by_chance_moves_the_model_less(painted: bool):
+    """A rule means what it says, also where nothing foresees it."""
+    memory = RewardMemory(painted)
+    for number in range(6):
+        given = reward(4, number, painted=painted)
+        (advantage,), memory = round_advantages([given], SIZE, memory, 0.0, [pictures(4, number)])
+    assert advantage.agreement == (memory.liked.agreement if painted else 1.0)
+    assert memory.liked.agreement < 0.5
+    relative = min(1.0, advantage.rms / advantage.run_scale)
+    assert advantage.strength == pytest.approx(relative * advantage.agreement)
 
 
 def test_a_round_nobody_looked_at_earns_nothing_and_keeps_what_is_liked():

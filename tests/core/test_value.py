@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from pxpo_core.value import ValueSums, fit_value
 
@@ -26,7 +29,7 @@ def flipped(maps: torch.Tensor, seed: int, share: float = 0.25) -> torch.Tensor:
     return maps * signs.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
 
 
-def agreement(sums: ValueSums) -> float:
+def likeness(sums: ValueSums) -> float:
     """Correlation of the guess with the wish on pictures nobody has seen."""
     unseen = pictures(99)
     both = torch.stack([sums.fitted()(unseen).flatten(), wish(unseen).flatten()])
@@ -38,7 +41,7 @@ def test_wrong_marks_average_out_over_the_rounds():
     found = []
     for number in range(8):
         sums = sums.after(pictures(number), flipped(wish(pictures(number)), number))
-        found.append(agreement(sums))
+        found.append(likeness(sums))
     assert found[0] < 0.7
     assert found[7] > 0.9
 
@@ -47,11 +50,42 @@ def test_who_changed_their_mind_is_not_held_to_what_they_said():
     sums = ValueSums.begin(pictures(0))
     for number in range(5):
         sums = sums.after(pictures(number), wish(pictures(number)))
-    assert agreement(sums) > 0.95
+    assert likeness(sums) > 0.95
     changed = sums.after(pictures(5), -wish(pictures(5)))
-    assert agreement(changed) < -0.9
+    assert likeness(changed) < -0.9
     alone = ValueSums.begin(pictures(0)).after(pictures(5), -wish(pictures(5)))
     assert torch.equal(changed.gram, alone.gram)
+    assert changed.agreement == 1.0
+
+
+def after_rounds(count: int, share: float, given: Callable[[Tensor], Tensor] = wish) -> float:
+    """The agreement of some rounds of which a share of the squares has the wrong sign."""
+    sums = ValueSums.begin(pictures(0))
+    for number in range(count):
+        sums = sums.after(pictures(number), flipped(given(pictures(number)), number, share))
+    return sums.agreement
+
+
+def test_rounds_agree_as_far_as_their_signs_do():
+    assert after_rounds(8, 0.0) == 1.0
+    assert after_rounds(8, 0.25) > 0.5
+    assert after_rounds(8, 0.5) < 0.2
+
+
+def test_marks_of_one_sign_agree_however_little_can_be_foreseen():
+    def anywhere(latents: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(int(latents.sum() * 1000))
+        return -torch.rand(latents[:, 0].shape, generator=generator)
+
+    assert after_rounds(4, 0.0, anywhere) == 1.0
+
+
+def test_a_first_round_has_nothing_to_agree_with():
+    sums = ValueSums.begin(pictures(0))
+    assert sums.agreement == 1.0
+    assert sums.after(pictures(0), flipped(wish(pictures(0)), 0, 0.5)).agreement == 1.0
+    blank = sums.after(pictures(0), torch.zeros(4, 12, 12))
+    assert blank.after(pictures(1), wish(pictures(1))).agreement == 1.0
 
 
 def test_an_earlier_round_counts_less_with_every_later_one():
@@ -59,7 +93,7 @@ def test_an_earlier_round_counts_less_with_every_later_one():
     own = ValueSums.begin(pictures(0)).after(pictures(1), wish(pictures(1)))
     second = first.after(pictures(1), wish(pictures(1)))
     torch.testing.assert_close(second.gram, 0.9 * first.gram + own.gram)
-    torch.testing.assert_close(second.moment, 0.9 * first.moment + own.moment)
+    torch.testing.assert_close(second.moments, 0.9 * first.moments + own.moments)
 
 
 def test_pictures_of_another_size_teach_too():

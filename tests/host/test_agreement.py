@@ -1,0 +1,80 @@
+"""A person's rounds that contradict each other move the model less, and the node says so."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from host_prompts import TINY, Graph
+from PIL import Image
+from pxpo_dev.server import Server
+
+SAID = "your likes and dislikes contradict those of earlier rounds"
+HALF = TINY // 2
+
+
+@pytest.fixture
+def save_map(server: Server) -> Callable[[np.ndarray], str]:
+    """Puts a map of grey levels where the paint widget does; gives its name."""
+
+    def save(levels: np.ndarray) -> str:
+        buffer = io.BytesIO()
+        Image.fromarray(levels).save(buffer, "PNG")
+        name = hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
+        folder = server.base / "input" / "pxpo" / "maps"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").write_bytes(buffer.getvalue())
+        return name
+
+    return save
+
+
+def painted(graph: Graph, *names: str) -> Graph:
+    """The graph with a map painted on each of its pictures in place of its reward."""
+    marks = [{"map": name, "width": TINY, "height": TINY} for name in names]
+    graph["reward"] = {
+        "class_type": "PXPO_PaintReward",
+        "inputs": {
+            "image": ["decode", 0],
+            "mask_means": "like",
+            "marks": {"version": 1, "marks": marks},
+        },
+    }
+    return graph
+
+
+def test_rounds_that_contradict_each_other(
+    server: Server,
+    press: Callable[..., Graph],
+    folder: Path,
+    save_map: Callable[[np.ndarray], str],
+) -> None:
+    sides = np.full((TINY, TINY), -1.0)
+    sides[:, :HALF] = 1.0
+
+    def learn(signs: np.ndarray) -> tuple[dict[str, Any], str]:
+        """A round with these signs: strong on one picture, weak on the other."""
+        names = [save_map((128 + level * signs).astype(np.uint8)) for level in (127, 50)]
+        result = server.client.run(painted(press(), *names))
+        (numbers,) = result.ui("update", "pxpo_update")
+        (text,) = result.ui("update", "text")
+        return numbers, text
+
+    for _ in range(2):
+        numbers, text = learn(sides)
+        assert numbers["agreement"] == 1.0
+        assert SAID not in text
+    # Top and bottom: what was liked before is now as often disliked as liked.
+    for ends in (sides.T, sides.T[::-1]):
+        numbers, text = learn(ends)
+    assert numbers["round"] == 4
+    assert numbers["agreement"] < 0.5
+    assert SAID in text
+    record = json.loads((folder / "round_0004" / "metrics.json").read_text(encoding="utf-8"))
+    assert record["agreement"] == numbers["agreement"]
