@@ -66,15 +66,17 @@ def test_rounds_that_contradict_each_other(
         (text,) = result.ui("update", "text")
         return numbers, text
 
-    for _ in range(2):
-        numbers, text = learn(sides)
-        assert numbers["agreement"] == 1.0
-        assert SAID not in text
+    numbers, text = learn(sides)
+    assert numbers["agreement"] == 1.0
+    assert SAID not in text
     # Top and bottom: what was liked before is now as often disliked as liked.
-    for ends in (sides.T, sides.T[::-1]):
-        numbers, text = learn(ends)
-    assert numbers["round"] == 4
+    numbers, text = learn(sides.T)
+    assert numbers["round"] == 2
     assert numbers["agreement"] < 0.5
     assert SAID in text
-    record = json.loads((folder / "round_0004" / "metrics.json").read_text(encoding="utf-8"))
+    record = json.loads((folder / "round_0002" / "metrics.json").read_text(encoding="utf-8"))
     assert record["agreement"] == numbers["agreement"]
+    for _ in range(3):
+        numbers, text = learn(sides.T)
+    assert numbers["agreement"] == 1.0
+    assert SAID not in text
