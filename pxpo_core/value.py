@@ -36,8 +36,8 @@ OPPOSITE = -0.5
 """Agreement of a round with the ones before, see `ValueSums`, below which it says the opposite."""
 
 CHANCE, CLEAR = 0.05, 0.15
-"""Agreement that signs set by chance still show, and agreement that leaves no doubt. Where a quarter
-of the regions has the wrong sign it is 0.1 to 0.3 (Toy Faces)."""
+"""Agreement that signs set by chance still show, and agreement that leaves no doubt. Where a
+quarter of the regions has the wrong sign it is 0.1 to 0.3 (Toy Faces)."""
 
 
 @dataclass(frozen=True, slots=True)
