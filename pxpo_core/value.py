@@ -37,7 +37,7 @@ OPPOSITE = -0.5
 
 CHANCE, CLEAR = 0.05, 0.15
 """Agreement that signs set by chance still show, and agreement that leaves no doubt. Where a
-quarter of the regions has the wrong sign it is 0.1 to 0.3 (Toy Faces)."""
+quarter of the regions has the wrong sign it is 0.06 to 0.33 (learn_contradiction.json)."""
 
 
 @dataclass(frozen=True, slots=True)

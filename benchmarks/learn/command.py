@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _measure_precision(options.threads)
     if options.what == "agreement":
         return _measure_agreement(options.threads)
+    if options.what == "contradiction":
+        return _measure_contradiction(options.threads)
     if options.what == "report":
         from .report import write_report
 
@@ -59,7 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py learn", description=__doc__)
     parser.add_argument(
         "what",
-        choices=("plan", "tune", "final", "report", "judge", "precision", "agreement"),
+        choices=(
+            "plan",
+            "tune",
+            "final",
+            "report",
+            "judge",
+            "precision",
+            "agreement",
+            "contradiction",
+        ),
     )
     parser.add_argument("--task", choices=tuple(cells.GAINS), action="append")
     parser.add_argument("--methods", default=",".join(MAIN))
@@ -218,6 +229,14 @@ def _measure_agreement(threads: int) -> int:
 
     bench = _bench(threads, fast=False, number=0)
     return _keep("learn_agreement.json", measure(bench.world, bench.tasks("blue", "hair")))
+
+
+def _measure_contradiction(threads: int) -> int:
+    from .contradiction import measure
+
+    bench = _bench(threads, fast=False, number=0)
+    (task,) = bench.tasks("single_image")
+    return _keep("learn_contradiction.json", measure(bench, task))
 
 
 def _keep(name: str, figures: dict[str, Any]) -> int:

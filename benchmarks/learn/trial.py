@@ -79,7 +79,7 @@ class Bench:
         optimizer: Mapping[str, Tensor] = {}
         credit = Credit(method, painted=task.painted)
         errors = torch.Generator().manual_seed(cell.seed)
-        start = self._start(cell.seed) if task.same_picture else None
+        start = self.start_of(cell.seed) if task.same_picture else None
         base = self._base(task, plan.held_out, start)
         evaluations = [self._evaluate(task, base, None, 0, start)]
         rounds: list[dict[str, Any]] = []
@@ -242,7 +242,7 @@ class Bench:
         asked = prompts.interleaved(task.held_out, count)
         return self._world.sample(policy, asked, HELD_OUT_SEED, 0, start, task.cfg)
 
-    def _start(self, seed: int) -> Tensor:
+    def start_of(self, seed: int) -> Tensor:
         """The x_T of a single picture: the seed's first one whose pictures usually show hair."""
         noise = draw_noise(LATENT, 1, seed, 0, range(CHUNK))[0]
         for start in noise:
@@ -274,6 +274,7 @@ def _signs(
     signs = {
         **picture_signs(small_pictures(pictures)).to_dict(),
         "signal": advantage.rms,
+        "agreement": advantage.agreement,
         "drift": drift,
     }
     return {**signs, "warnings": health.warnings(signs, rounds, painted)}
