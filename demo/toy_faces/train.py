@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 HELD_OUT_SEED, PICTURE_SEED, LATENT_SEED = 0, 1_000_000, 2_000_000
 
 
+_Stage = TypeVar("_Stage", VAEConfig, SegmenterConfig)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How much of everything one run makes; `scaled` shrinks it for tests."""
@@ -57,18 +60,22 @@ class Plan:
     threads: int = 2
 
     def scaled(self, scale: float) -> Plan:
-        """The same plan with fewer pictures and steps."""
+        """The same plan with fewer pictures and steps; no batch is larger than all of them."""
 
         def n(count: int) -> int:
             return max(2, round(count * scale))
+
+        def fitting(config: _Stage) -> _Stage:
+            batch = min(config.batch, n(self.pictures))
+            return replace(config, steps=n(config.steps), batch=batch)
 
         return replace(
             self,
             pictures=n(self.pictures),
             latents=n(self.latents),
             held_out=n(self.held_out),
-            vae=replace(self.vae, steps=n(self.vae.steps)),
-            segmenter=replace(self.segmenter, steps=n(self.segmenter.steps)),
+            vae=fitting(self.vae),
+            segmenter=fitting(self.segmenter),
             diffusion_steps=n(self.diffusion_steps),
         )
 
@@ -137,7 +144,8 @@ def diffusion_stage(
         save_weights(out / UNET_FILE, policy.unet, {"latent_format": facts})
         save_weights(out / TEXT_ENCODER_FILE, policy.text)
 
-    config = DiffusionConfig(steps=plan.diffusion_steps)
+    batch = min(DiffusionConfig.batch, plan.latents)
+    config = DiffusionConfig(steps=plan.diffusion_steps, batch=batch)
     policy, report = train_diffusion(data, config, plan.seed, work.path / "diffusion.ckpt", export)
     export(policy)
     return report
