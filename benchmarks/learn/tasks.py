@@ -18,7 +18,7 @@ from .cells import GAINS
 from .judge import CLASSES, Judge, Verdict
 from .prompts import COLOURED_HELD_OUT, COLOURED_TRAINING, HELD_OUT, TRAINING
 
-LOW_GUIDANCE = 0.6
+LOW_GUIDANCE = 0.5
 """The base model finds the colour in 47 % of pictures at 0.4, 81 % at 0.7 and 91 % at 1."""
 
 Score = Callable[[Tensor, Sequence[str]], Tensor]
@@ -132,13 +132,20 @@ def single_image(segmenter: Segmenter, judge: Judge, like: bool) -> Task:
 def alignment(segmenter: Segmenter, judge: Judge) -> Task:
     """Hair of the asked colour, with so little guidance that the base model often misses it."""
 
+    names = list(HAIR_COLOURS)
+
     def reward(images: Tensor, asked: Sequence[str], _: torch.Generator) -> Tensor:
+        """How much nearer hair is to the asked colour than to any other: wrong hair is below 0.
+
+        The likeness alone is above 0 for all hair: more of any colour would be the best answer.
+        """
         hair = part_mask(segmenter, images, "hair")
+        likeness = torch.stack([_likeness(images, HAIR_COLOURS[name], hair) for name in names])
         maps = []
-        for image, mask, prompt in zip(images, hair, asked, strict=True):
-            red, green, blue_ = HAIR_COLOURS[parse_caption(prompt)["hair_colour"]]
-            colour = (red / 255.0, green / 255.0, blue_ / 255.0)
-            maps.append(colour_distance(image[None], colour, "more", mask[None])[0])
+        for i, prompt in enumerate(asked):
+            own = names.index(parse_caption(prompt)["hair_colour"])
+            others = [place for place in range(len(names)) if place != own]
+            maps.append(likeness[own, i] - likeness[others, i].amax(dim=0))
         return torch.stack(maps)
 
     def score(images: Tensor, asked: Sequence[str]) -> Tensor:
@@ -159,6 +166,11 @@ def alignment(segmenter: Segmenter, judge: Judge) -> Task:
         judged=True,
         fields=("hair_colour", "skin", "mouth"),
     )
+
+
+def _likeness(images: Tensor, colour: tuple[int, int, int], weight: Tensor) -> Tensor:
+    red, green, blue_ = colour
+    return colour_distance(images, (red / 255.0, green / 255.0, blue_ / 255.0), "more", weight)
 
 
 def all_tasks(segmenter: Segmenter, judge: Judge) -> dict[str, Task]:
