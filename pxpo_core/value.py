@@ -5,7 +5,7 @@ and place, in closed form: no training. What it needs of a run's earlier picture
 fixed size, so a wish becomes clearer with every round, and single wrong marks average out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -110,21 +110,26 @@ class ValueSums:
         wanted = [_with_sizes(one.flatten()[::stride].double()) for one in maps]
         gram = torch.stack([row.T @ row for row in rows]).sum(dim=0)
         moments = torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)]).sum(dim=0)
-        agreed = torch.zeros(2, dtype=torch.float64)
-        if bool(self.gram.any()):
-            weights = self._weights()
-            for row, y in zip(rows, wanted, strict=True):
-                agreed += (row @ weights * y).sum(dim=0)
+        kept, agreed = KEPT, self._foreseen(rows, wanted)
         signed, unsigned = agreed.tolist()
-        is_opposite = unsigned > 0.0 and signed < OPPOSITE * unsigned
-        kept = 0.0 if is_opposite else KEPT
-        agreed = torch.zeros_like(agreed) if is_opposite else agreed
+        if unsigned > 0.0 and signed < OPPOSITE * unsigned:
+            kept, agreed = 0.0, torch.zeros_like(agreed)
         return replace(
             self,
             gram=(kept * self.gram.double() + gram).float(),
             moments=(kept * self.moments.double() + moments).float(),
             agreed=(kept * self.agreed.double() + agreed).float(),
         )
+
+    def _foreseen(self, rows: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """What earlier rounds say of a new one's maps and sizes [n, 2], times these: [2]."""
+        found = torch.zeros(2, dtype=torch.float64)
+        if not bool(self.gram.any()):
+            return found
+        weights = self._weights()
+        for row, y in zip(rows, wanted, strict=True):
+            found += (row @ weights * y).sum(dim=0)
+        return found
 
     @property
     def agreement(self) -> float:
