@@ -164,12 +164,16 @@ class Events:
             if kind == "executing" and data.get("prompt_id") == prompt_id and data.get("node")
         ]
 
-    def wait_for_progress(self, node: str, timeout: float = 60.0, done: int = 0) -> None:
-        """Return once a node has reported progress, of at least `done` steps."""
+    def wait_for_progress(
+        self, prompt_id: str, node: str, timeout: float = 60.0, done: int = 0
+    ) -> None:
+        """Return once a node of this prompt has reported progress, of at least `done` steps."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             for kind, data in list(self.received):
-                if kind == "progress" and data.get("node") == node and data["value"] >= done:
+                if kind != "progress" or data.get("prompt_id") != prompt_id:
+                    continue
+                if data.get("node") == node and data["value"] >= done:
                     return
             time.sleep(0.02)
         raise TimeoutError(f"{node} reported no progress within {timeout:.0f} s")

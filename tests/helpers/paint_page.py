@@ -258,9 +258,13 @@ def dislike_hair(page: PaintPage, pictures: int = 2) -> None:
     page.stage().focus()
     page.key("g")
     for number in range(pictures):
-        box = page.stage().bounding_box()
-        page.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.2)
-        page.page.wait_for_timeout(150)
+        chip = page.page.locator(".pxpo-thumb").nth(number).locator(".pxpo-dislike")
+        deadline = time.monotonic() + 20.0
+        while not chip.count():  # nothing to fill before the picture has come
+            assert time.monotonic() < deadline, f"picture {number + 1} takes no fill"
+            box = page.stage().bounding_box()
+            page.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.2)
+            page.page.wait_for_timeout(150)
         if number < pictures - 1:
             page.key("ArrowRight")
     page.saved()

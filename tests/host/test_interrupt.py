@@ -35,7 +35,7 @@ def test_interrupt_ends_soon_and_keeps_the_run(
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
     prompt_id = server.client.queue(press(**LONG[node]))
-    events.wait_for_progress(node)
+    events.wait_for_progress(prompt_id, node)
     started = time.monotonic()
     server.client.interrupt()
     result = server.client.wait(prompt_id)
@@ -59,7 +59,9 @@ def test_an_interrupt_keeps_finished_optimizer_steps_if_asked(
     server.client.run(press())
     changes = {**SEVERAL, "update": {**SEVERAL_STEPS, "keep_partial": keep}}
     prompt_id = server.client.queue(press(**changes))
-    events.wait_for_progress("update", done=20)  # model calls, two for each optimizer step
+    events.wait_for_progress(
+        prompt_id, "update", done=20
+    )  # model calls, two for each optimizer step
     started = time.monotonic()
     server.client.interrupt()
     result = server.client.wait(prompt_id)
