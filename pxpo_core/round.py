@@ -109,13 +109,14 @@ def round_advantages(
         running = None
 
     latent_maps = area_average(maps, size)
-    liked, split = memory.liked, None
+    liked, split, agreement = memory.liked, None, 1.0
     if predictions is not None and judged is not None:
         split = _judged_split(rewards, size, predictions, judged)
     elif predictions is not None and reviewed.any():
         liked = _liked_after(memory.liked, predictions, latent_maps, reviewed)
         trust = PAINTED_TRUST if memory.painted else 1.0
         split = partial(fitted_credit, predictions, liked.fitted(), reviewed, trust)
+        agreement = liked.agreement if memory.painted else 1.0
     batches = [reward.batch for reward in rewards]
     advantage = advantage_map(
         maps,
@@ -128,8 +129,7 @@ def round_advantages(
         credit_radius=credit_radius,
         split=split,
     )
-    if memory.painted and liked is not None:
-        advantage = replace(advantage, agreement=liked.agreement)
+    advantage = replace(advantage, agreement=agreement)
     ends = itertools.accumulate(batches)
     advantages = [
         advantage.rows(slice(end - batch, end)) for batch, end in zip(batches, ends, strict=True)

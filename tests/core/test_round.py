@@ -146,6 +146,8 @@ def test_a_person_who_marks_by_chance_moves_the_model_less(painted: bool):
         (advantage,), memory = round_advantages([given], SIZE, memory, 0.0, [pictures(4, number)])
     assert advantage.agreement == (memory.liked.agreement if painted else 1.0)
     assert memory.liked.agreement < 0.5
+    (whole,), _ = round_advantages([reward(4, 7, painted=painted)], SIZE, memory, 0.0)
+    assert whole.agreement == 1.0, "without a value nothing is compared"
     relative = min(1.0, advantage.rms / advantage.run_scale)
     assert advantage.strength == pytest.approx(relative * advantage.agreement)
 
