@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import threading
 import time
@@ -118,6 +119,13 @@ def sample_with(graph: Graph, name: str, model: list[Any]) -> None:
         "inputs": {"samples": [f"{name}_sampler", 0], "vae": ["model", 2]},
     }
     graph[name] = {"class_type": "PreviewImage", "inputs": {"images": [f"{name}_decode", 0]}}
+
+
+def save_map(maps: Path, content: bytes) -> str:
+    """Put a map file where the paint widget does; gives its name."""
+    name = hashlib.sha256(content).hexdigest()[:32]
+    (maps / f"{name}.png").write_bytes(content)
+    return name
 
 
 def rounds(folder: Path) -> list[str]:

@@ -23,6 +23,14 @@ def folder(server: Server, run_name: str) -> Path:
 
 
 @pytest.fixture
+def maps(server: Server) -> Path:
+    """Where the paint widget's maps are kept."""
+    folder = server.base / "input" / "pxpo" / "maps"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
 def events(server: Server) -> Iterator[Events]:
     """The server's events during the test."""
     with Events(server) as listening:

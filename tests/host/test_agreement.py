@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from host_prompts import TINY, Graph
+from host_prompts import TINY, Graph, save_map
 from PIL import Image
 from pxpo_dev.server import Server
 
@@ -19,20 +17,11 @@ SAID = "your likes and dislikes contradict those of earlier rounds"
 HALF = TINY // 2
 
 
-@pytest.fixture
-def save_map(server: Server) -> Callable[[np.ndarray], str]:
-    """Puts a map of grey levels where the paint widget does; gives its name."""
-
-    def save(levels: np.ndarray) -> str:
-        buffer = io.BytesIO()
-        Image.fromarray(levels).save(buffer, "PNG")
-        name = hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
-        folder = server.base / "input" / "pxpo" / "maps"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.png").write_bytes(buffer.getvalue())
-        return name
-
-    return save
+def grey(levels: np.ndarray) -> bytes:
+    """A PNG file with these grey levels."""
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def painted(graph: Graph, *names: str) -> Graph:
@@ -53,14 +42,15 @@ def test_rounds_that_contradict_each_other(
     server: Server,
     press: Callable[..., Graph],
     folder: Path,
-    save_map: Callable[[np.ndarray], str],
+    maps: Path,
 ) -> None:
     sides = np.full((TINY, TINY), -1.0)
     sides[:, :HALF] = 1.0
 
     def learn(signs: np.ndarray) -> tuple[dict[str, Any], str]:
         """A round with these signs: strong on one picture, weak on the other."""
-        names = [save_map((128 + level * signs).astype(np.uint8)) for level in (127, 50)]
+        files = [grey((128 + level * signs).astype(np.uint8)) for level in (127, 50)]
+        names = [save_map(maps, content) for content in files]
         result = server.client.run(painted(press(), *names))
         (numbers,) = result.ui("update", "pxpo_update")
         (text,) = result.ui("update", "text")

@@ -59,9 +59,8 @@ def test_an_interrupt_keeps_finished_optimizer_steps_if_asked(
     server.client.run(press())
     changes = {**SEVERAL, "update": {**SEVERAL_STEPS, "keep_partial": keep}}
     prompt_id = server.client.queue(press(**changes))
-    events.wait_for_progress(
-        prompt_id, "update", done=20
-    )  # model calls, two for each optimizer step
+    # Model calls, two for each optimizer step.
+    events.wait_for_progress(prompt_id, "update", done=20)
     started = time.monotonic()
     server.client.interrupt()
     result = server.client.wait(prompt_id)

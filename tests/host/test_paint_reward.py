@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from host_prompts import save_map
 from PIL import Image
 from pxpo_dev.client import ExecutionFailed, PromptRejected
 from pxpo_dev.server import Server
@@ -46,19 +47,6 @@ def levels(server: Server, result: Any, node: str) -> list[int]:
     ]
 
 
-@pytest.fixture
-def maps(server: Server) -> Path:
-    folder = server.base / "input" / "pxpo" / "maps"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def save(maps: Path, content: bytes) -> str:
-    name = hashlib.sha256(content).hexdigest()[:32]
-    (maps / f"{name}.png").write_bytes(content)
-    return name
-
-
 def picture(*size: int, level: int = 128, mode: str = "L") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size, level).save(buffer, "PNG")
@@ -87,7 +75,7 @@ def test_a_mask_in_place_of_painting(server: Server) -> None:
 
 
 def test_map_files_in_place_of_painting(server: Server, maps: Path) -> None:
-    name = save(maps, picture(SIZE, SIZE, level=1))
+    name = save_map(maps, picture(SIZE, SIZE, level=1))
     result = server.client.run(prompt(mark(name)))
     assert levels(server, result, "6") == [255, 0]
     assert result.ui("2", "text") == ["Marks on 1 of 2 pictures."]
@@ -101,7 +89,7 @@ def test_a_map_that_appears_later_counts(server: Server, maps: Path) -> None:
     assert before.ui("2", "text") == [
         "No feedback here yet: the files of earlier marks are not on this computer."
     ]
-    save(maps, content)
+    save_map(maps, content)
     assert levels(server, server.client.run(prompt(mark(name))), "4")[0] > 100
 
 
@@ -132,7 +120,7 @@ def test_a_wait_without_a_web_page_falls_through(server: Server) -> None:
 )
 def test_hostile_map_files(server: Server, maps: Path, content: bytes, said: str) -> None:
     with pytest.raises(ExecutionFailed, match=said):
-        server.client.run(prompt(mark(save(maps, content))))
+        server.client.run(prompt(mark(save_map(maps, content))))
 
 
 @pytest.mark.parametrize(
