@@ -40,12 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.what == "judge":
         return _train_judge()
-    if options.what == "precision":
-        return _measure_precision(options.threads)
-    if options.what == "agreement":
-        return _measure_agreement(options.threads)
-    if options.what == "contradiction":
-        return _measure_contradiction(options.threads)
+    if options.what in MEASUREMENTS:
+        return MEASUREMENTS[options.what](options.threads)
     if options.what == "report":
         from .report import write_report
 
@@ -61,16 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py learn", description=__doc__)
     parser.add_argument(
         "what",
-        choices=(
-            "plan",
-            "tune",
-            "final",
-            "report",
-            "judge",
-            "precision",
-            "agreement",
-            "contradiction",
-        ),
+        choices=("plan", "tune", "final", "report", "judge", *MEASUREMENTS),
     )
     parser.add_argument("--task", choices=tuple(cells.GAINS), action="append")
     parser.add_argument("--methods", default=",".join(MAIN))
@@ -237,6 +224,14 @@ def _measure_contradiction(threads: int) -> int:
     bench = _bench(threads, fast=False, number=0)
     (task,) = bench.tasks("single_image")
     return _keep("learn_contradiction.json", measure(bench, task))
+
+
+MEASUREMENTS = {
+    "precision": _measure_precision,
+    "agreement": _measure_agreement,
+    "contradiction": _measure_contradiction,
+}
+"""What is measured without any training, given a number of threads."""
 
 
 def _keep(name: str, figures: dict[str, Any]) -> int:
