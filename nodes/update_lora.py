@@ -93,7 +93,7 @@ class UpdateLoRA(io.ComfyNode):
             credit_radius=radius,
             stepwise=(stepwise or [True])[0],
             anchor=anchor[0],
-            anchor_region=(anchor_region or ["everywhere"])[0],  # type: ignore[arg-type]
+            anchor_region=(anchor_region or ["unmarked"])[0],  # type: ignore[arg-type]
             micro_batch=micro_batch[0],
             objective=objective_of((objective or [AUTOMATIC])[0], bool(prediction_reward)),
         )

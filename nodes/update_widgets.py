@@ -55,7 +55,8 @@ def update_inputs() -> list[io.Input]:
                 min=0.0,
                 max=1000.0,
                 step=0.01,
-                tooltip="Pull towards the base model; above 0 costs extra time.",
+                tooltip="Holds what has no feedback as the base model has it. 0 = off, and up to a "
+                "third faster to train.",
             )
         ),
         advanced(
@@ -106,8 +107,8 @@ def update_inputs() -> list[io.Input]:
                 options=["everywhere", "unmarked"],
                 default=defaults.anchor_region,
                 optional=True,
-                tooltip="What the anchor holds: the whole picture, or only pixels without "
-                "feedback.",
+                tooltip="What the anchor holds: only pixels without feedback, or the whole "
+                "picture.",
             )
         ),
         advanced(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .value import Value
@@ -17,6 +18,11 @@ CLIP = 5.0
 
 MARGIN = 2
 """Latent pixels around a mark that still belong to it: the model blurs its edge that far."""
+
+PAINTED_HOLD = 0.1
+"""How hard an anchor holds what a person left unmarked; 1 for what a rule says nothing of. Most of
+painted feedback is foreseen, so its credit is weak, and an anchor ten times as strong left half of
+the hair that a person disliked (learn_single_image_anchor.svg)."""
 
 MINIMUM_GROUP = 4
 """Smallest prompt group that carries its own leave-one-out baseline."""
@@ -63,7 +69,7 @@ class Advantage:
     run_scale: the rms of the run's first non-zero round. agreement: 0..1, how far a person's rounds
     agree, see `ValueSums`. strength = min(1, rms / run_scale) agreement scales the optimizer step,
     because Adam forgets how large a gradient was, and takes full steps of marks set by chance.
-    unmarked: [B, h, w] bool, the pixels an anchor may hold; None: not known, so all of them.
+    unmarked: [B, h, w] 0..1, how hard an anchor may hold the pixels; None: not known, all of them.
     by_step: [T - 1, B, h, w], what each sampling step earned of it, in the same units; None: every
     step is credited with all of it. foresight: the same for pictures that noise is added to.
     """
@@ -237,12 +243,15 @@ def painted_baseline(reward: Tensor, reviewed: Tensor, running: Tensor | None) -
     return result
 
 
-def unmarked_pixels(maps: Tensor) -> Tensor:
-    """Latent pixels without feedback and not next to any: [B, h, w] bool.
+def unmarked_pixels(maps: Tensor, credit_radius: float) -> Tensor:
+    """Latent pixels without feedback and not near any: [B, h, w] bool.
 
-    maps: [B, h, w], the area average of the *absolute* reward.
+    maps: [B, h, w], the area average of the *absolute* reward. What credit is spread to belongs to
+    its mark, so that an anchor does not pull against it.
     """
-    near = torch.nn.functional.max_pool2d(maps[:, None], 2 * MARGIN + 1, 1, MARGIN)
+    margin = MARGIN + math.ceil(min(credit_radius, max(maps.shape[1:])))
+    near = F.max_pool2d(maps[:, None], (2 * margin + 1, 1), 1, (margin, 0))
+    near = F.max_pool2d(near, (1, 2 * margin + 1), 1, (0, margin))
     return near[:, 0] == 0.0
 
 
@@ -280,4 +289,7 @@ def advantage_map(
         foresight = None if foresight is None else replace(foresight, radius=credit_radius)
     worth = blur(without_baseline(maps, running), credit_radius)
     advantage = scale_and_clip(worth, run_scale, painted, by_step, foresight)
-    return replace(advantage, unmarked=unmarked_pixels(area_average(reward.abs(), size)))
+    unmarked = unmarked_pixels(area_average(reward.abs(), size), credit_radius)
+    # A picture nobody looked at has no part in the round, so none in its anchor.
+    unmarked &= looked_at[:, None, None]
+    return replace(advantage, unmarked=(PAINTED_HOLD if painted else 1.0) * unmarked)

@@ -65,7 +65,7 @@ def accumulate_gradient(
         foresight, advantage = advantage.foresight, replace(advantage, by_step=None)
     all_steps, trainable = trajectory.steps, trajectory.trainable
     weights = _weights(trajectory, config)
-    held = experience.advantage.unmarked if config.anchor_region == "unmarked" else None
+    held = held_pixels(experience, config)
 
     def train(denoise: Denoiser) -> float:
         kl = 0.0
@@ -75,7 +75,8 @@ def accumulate_gradient(
             for chunk in chunks(trajectory.batch, config.micro_batch):
                 key = (t, chunk.start)
                 worth = credit[chunk]
-                if not references and not worth.any():
+                reference = references.get(key)
+                if reference is None and not worth.any():
                     tick()
                     continue
                 x = trajectory.states[t, chunk]
@@ -87,12 +88,12 @@ def accumulate_gradient(
                 if old is None and config.steps_per_rollout > 1:
                     first_pass[key] = denoised.detach()
                 loss = _loss(trajectory, t, chunk, denoised, old, worth, weight, config)
-                if references:
+                if reference is not None:
                     distance = anchor_loss(
                         denoised,
-                        references[key].to(denoised),
+                        reference.to(denoised),
                         drift_weight(step, weight, trajectory.process),
-                        None if held is None else held[chunk],
+                        held[chunk],
                     )
                     kl += float(distance.detach()) * scale
                     loss = loss + config.anchor * distance
@@ -169,11 +170,11 @@ def _ratio_form(
 def reference_predictions(
     experience: Experience, steps: Sequence[int], config: UpdateConfig, tick: Tick
 ) -> Predictions:
-    """The base model's predictions on the trained states; paid for only with an anchor."""
-    if config.anchor == 0.0 or experience.reference is None:
+    """The base model's predictions on the trained states, of pictures that have pixels to hold."""
+    batches = anchored_chunks(experience, config)
+    if experience.reference is None or not batches:
         return {}
     trajectory = experience.trajectory
-    batches = chunks(trajectory.batch, config.micro_batch)
 
     def predict(denoise: Denoiser) -> Predictions:
         predictions: Predictions = {}
@@ -188,6 +189,23 @@ def reference_predictions(
         return predictions
 
     return experience.reference(predict)
+
+
+def held_pixels(experience: Experience, config: UpdateConfig) -> Tensor:
+    """How hard the anchor holds the latent pixels to the base model: [B, h, w] 0..1."""
+    values, unmarked = experience.advantage.values, experience.advantage.unmarked
+    if config.anchor == 0.0 or experience.reference is None:
+        return torch.zeros_like(values)
+    if config.anchor_region == "everywhere" or unmarked is None:
+        return torch.ones_like(values)
+    return unmarked
+
+
+def anchored_chunks(experience: Experience, config: UpdateConfig) -> list[slice]:
+    """The micro-batches that the base model has to be asked about."""
+    held = held_pixels(experience, config)
+    batches = chunks(experience.trajectory.batch, config.micro_batch)
+    return [chunk for chunk in batches if held[chunk].any()]
 
 
 def chunks(batch: int, size: int) -> list[slice]:

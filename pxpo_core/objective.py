@@ -127,7 +127,7 @@ def anchor_loss(
     """KL(policy || base) of one transition per element, with the step weight squared.
 
     weight: see `drift_weight`; for uniform weights this is the schedule's mean-square weight times
-    |eps - eps_ref|^2 / 2. where: [B, h, w], 1 for the pixels to hold, None for all of them; the
+    |eps - eps_ref|^2 / 2. where: [B, h, w] 0..1, how hard to hold each pixel, None: all; the
     mean is over all pixels either way.
     """
     square = (weight * (denoised - reference)).square()

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .gradient import Experience, Predictions, accumulate_gradient, chunks, reference_predictions
+from .gradient import (
+    Experience,
+    Predictions,
+    accumulate_gradient,
+    anchored_chunks,
+    chunks,
+    reference_predictions,
+)
 from .lora import LoRALayers, Policy
 from .optimizer import make_optimizer, optimizer_state
 from .update_config import UpdateConfig
@@ -162,9 +169,9 @@ def _model_calls(
 ) -> int:
     total = 0
     for experience, steps in zip(experiences, chosen, strict=True):
-        calls = len(steps) * len(chunks(experience.trajectory.batch, config.micro_batch))
-        anchored = config.anchor > 0.0 and experience.reference is not None
-        total += calls * (config.steps_per_rollout + anchored)
+        batches = len(chunks(experience.trajectory.batch, config.micro_batch))
+        held = len(anchored_chunks(experience, config))
+        total += len(steps) * (batches * config.steps_per_rollout + held)
     return total
 
 

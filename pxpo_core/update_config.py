@@ -16,7 +16,8 @@ class UpdateConfig:
 
     train_steps: K, how many of the T stochastic steps are trained. steps_per_rollout: optimizer
     steps; more than 1 needs the ratio form from the second step on. anchor: weight of the KL to
-    the base model, anchor_region: on all pixels or only those without feedback nearby.
+    the base model, anchor_region: on all pixels or only those without feedback nearby, see
+    `credit.Advantage`.
     credit_radius: see `credit`; an infinite one also pools the ratio, as in DDPO. credit_growth:
     further radius per unit of noise, in latent pixels; each step has sigma_t / a_t units.
     stepwise: credit each step with what it changed, see `stepwise`. objective "path" makes the
@@ -31,8 +32,8 @@ class UpdateConfig:
     credit_radius: float = 0.0
     credit_growth: float = 0.0
     stepwise: bool = True
-    anchor: float = 0.0
-    anchor_region: AnchorRegion = "everywhere"
+    anchor: float = 1.0
+    anchor_region: AnchorRegion = "unmarked"
     micro_batch: int = 8
     max_grad_norm: float = 1.0
     objective: Objective = "pictures"

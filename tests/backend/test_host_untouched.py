@@ -9,7 +9,9 @@ import torch
 
 from pxpo_core.update import NonFiniteUpdateError, UpdateConfig
 
-CONFIG = UpdateConfig(learning_rate=1e-2, train_steps=2, micro_batch=2, anchor=0.1)
+CONFIG = UpdateConfig(
+    learning_rate=1e-2, train_steps=2, micro_batch=2, anchor=0.1, anchor_region="everywhere"
+)
 
 
 def test_base_model_is_bit_identical_after_rounds(tiny: Any) -> None:

@@ -237,12 +237,36 @@ def test_unmarked_pixels_keep_clear_of_every_mark():
     """A mark of either sign frees its latent pixel and two around it for change, nothing else."""
     reward = torch.zeros(2, 64, 80)
     reward[0, 24, 32], reward[0, 25, 33] = 1.0, -1.0  # they cancel in the average
-    unmarked = credit.advantage_map(reward, (8, 10), painted=True).unmarked
+    unmarked = credit.advantage_map(reward, (8, 10)).unmarked
     assert unmarked is not None
-    assert unmarked[1].all()
-    expected = torch.ones(8, 10, dtype=torch.bool)
-    expected[1:6, 2:7] = False
-    torch.testing.assert_close(unmarked[0], expected)
+    expected = torch.ones(2, 8, 10)
+    expected[0, 1:6, 2:7] = 0.0
+    torch.testing.assert_close(unmarked, expected)
+
+
+def test_what_a_person_left_unmarked_is_held_less_than_what_a_rule_says_nothing_of():
+    reward = torch.zeros(2, 64, 64)
+    reward[:, :8, :8] = -1.0
+    rule, person = (credit.advantage_map(reward, (8, 8), painted=p).unmarked for p in (False, True))
+    assert rule.max() == 1.0
+    torch.testing.assert_close(person, credit.PAINTED_HOLD * rule)
+
+
+@pytest.mark.parametrize(("radius", "reach"), [(0.0, 2), (0.5, 3), (1.5, 4), (math.inf, 100)])
+def test_pixels_that_credit_is_spread_to_are_not_unmarked(radius, reach):
+    reward = torch.zeros(1, 96, 96)
+    reward[0, 4, 4] = -1.0
+    advantage = credit.advantage_map(reward, (12, 12), painted=True, credit_radius=radius)
+    expected = torch.ones(12, 12, dtype=torch.bool)
+    expected[: reach + 1, : reach + 1] = False
+    assert torch.equal(advantage.unmarked[0] > 0.0, expected)
+
+
+def test_pictures_nobody_looked_at_have_no_unmarked_pixels():
+    reward, reviewed = torch.zeros(3, 64, 64), torch.tensor([True, False, True])
+    reward[0, :8, :8] = 1.0
+    unmarked = credit.advantage_map(reward, (8, 8), painted=True, reviewed=reviewed).unmarked
+    assert unmarked.any(dim=(1, 2)).tolist() == [True, False, True]
 
 
 def test_foresight_comes_in_the_units_of_the_advantages():

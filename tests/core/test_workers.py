@@ -116,7 +116,7 @@ def test_the_update_is_the_one_of_a_single_process(
 ) -> None:
     config = UpdateConfig(
         learning_rate=1e-2, train_steps=2, steps_per_rollout=2, micro_batch=2, anchor=0.1,
-        max_grad_norm=1e-3,
+        anchor_region="everywhere", max_grad_norm=1e-3,
     )  # fmt: skip
     whole = [rollout(policy, batch, seed) for seed, batch in enumerate(batches)]
     if len(batches) > 1:  # one rollout has a signal in one process only, the other in none

@@ -328,7 +328,9 @@ def train_once(family: Family, policy: Policy) -> Any:
     rollout = rollout_of(family, policy)
     reward = torch.randn((3, 64, 64), generator=torch.Generator().manual_seed(3))
     size = (family.size[1], family.size[2])
-    config = UpdateConfig(learning_rate=1e-3, train_steps=2, micro_batch=2, anchor=0.1)
+    config = UpdateConfig(
+        learning_rate=1e-3, train_steps=2, micro_batch=2, anchor=0.1, anchor_region="everywhere"
+    )
     return train_round([rollout], [advantage_map(reward, size)], policy, {}, config, seed=1)
 
 

@@ -87,7 +87,7 @@ def training_graph(run_name: str, **changes: dict[str, Any]) -> Graph:
                 "learning_rate": 0.001,
                 "train_steps": 2,
                 "credit_radius": 0.0,
-                "anchor": 0.0,
+                "anchor": 1.0,
                 "steps_per_rollout": 1,
                 "step_weighting": "uniform",
                 "micro_batch": 8,
@@ -126,6 +126,27 @@ def save_map(maps: Path, content: bytes) -> str:
     name = hashlib.sha256(content).hexdigest()[:32]
     (maps / f"{name}.png").write_bytes(content)
     return name
+
+
+def grey(levels: numpy.ndarray) -> bytes:
+    """A PNG file with these grey levels, 128 for no mark."""
+    buffer = io.BytesIO()
+    Image.fromarray(levels.astype(numpy.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def painted(graph: Graph, *names: str) -> Graph:
+    """The graph with a map painted on each of its pictures in place of its reward."""
+    marks = [{"map": name, "width": TINY, "height": TINY} for name in names]
+    graph["reward"] = {
+        "class_type": "PXPO_PaintReward",
+        "inputs": {
+            "image": ["decode", 0],
+            "mask_means": "like",
+            "marks": {"version": 1, "marks": marks},
+        },
+    }
+    return graph
 
 
 def rounds(folder: Path) -> list[str]:

@@ -37,7 +37,7 @@ def test_two_rounds_from_a_ksampler(
     server: Server, press: Callable[..., Graph], folder: Path
 ) -> None:
     """Each round learns; a VAE on the update measures nothing, since there is no path to repeat."""
-    graph = finished_pictures(press(update={"vae": ["model", 2], "anchor": 0.1}))
+    graph = finished_pictures(press(update={"vae": ["model", 2], "anchor_region": "everywhere"}))
     first = server.client.run(graph).ui("update", "pxpo_update")[0]
     assert first["grad_norm"] > 0.0
     assert first["effect"] is None

@@ -19,7 +19,9 @@ TOLERANCE = 1e-4
 """Largest difference of the two updates, relative to the update, in float32."""
 
 BATCH, STEPS, SIZE, CFG = 3, 6, 8, 3.0
-CONFIG = UpdateConfig(learning_rate=1e-3, train_steps=3, micro_batch=2, anchor=0.05)
+CONFIG = UpdateConfig(
+    learning_rate=1e-3, train_steps=3, micro_batch=2, anchor=0.05, anchor_region="everywhere"
+)
 
 COMMON = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32,

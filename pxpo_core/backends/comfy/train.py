@@ -110,7 +110,8 @@ def _plan(rollout: Rollout, policy: Policy, most: int) -> TrainingPlan | None:
 
 def _copied(advantage: Advantage) -> Advantage:
     by_step = None if advantage.by_step is None else advantage.by_step.clone()
-    return replace(advantage, values=advantage.values.clone(), by_step=by_step)
+    unmarked = None if advantage.unmarked is None else advantage.unmarked.clone()
+    return replace(advantage, values=advantage.values.clone(), by_step=by_step, unmarked=unmarked)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
