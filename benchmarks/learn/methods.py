@@ -39,8 +39,8 @@ class Method:
     train_steps: int = 8
     steps_per_rollout: int = 1
     baseline: Baseline = "group"
-    anchor: float = 0.0
-    anchor_region: AnchorRegion = "everywhere"
+    anchor: float = 1.0
+    anchor_region: AnchorRegion = "unmarked"
     objective: Objective = "pictures"
     target_modules: str = "all layers"
     feedback: str = "none"
@@ -69,7 +69,9 @@ class Method:
 
 
 _DEFAULT = Method(
-    "default", "what the nodes do: finished pictures, credit beyond what was foreseen"
+    "default",
+    "what the nodes do: finished pictures, credit beyond what was foreseen, and an anchor of 1 on "
+    "pixels without feedback",
 )
 
 _PATH = replace(
@@ -79,7 +81,9 @@ _PATH = replace(
     objective="path",
 )
 
-_PUBLISHED = replace(_PATH, stepwise="off", step_weighting="exact", train_steps=ALL_STEPS)
+_PUBLISHED = replace(
+    _PATH, stepwise="off", step_weighting="exact", train_steps=ALL_STEPS, anchor=0.0
+)
 
 _VARIANTS = {
     # one change of the default each
@@ -92,28 +96,33 @@ _VARIANTS = {
     "steps_4": ("4 of 16 noise levels trained", {"train_steps": 4}),
     "steps_16": ("every noise level trained", {"train_steps": ALL_STEPS}),
     "two_updates": ("two optimizer steps per rollout", {"steps_per_rollout": 2}),
-    "anchor": ("an anchor to the base model of 0.01", {"anchor": 0.01}),
+    "no_anchor": ("without an anchor", {"anchor": 0.0}),
+    "anchor": (
+        "an anchor of 0.01 on all pixels",
+        {"anchor": 0.01, "anchor_region": "everywhere"},
+    ),
     "attention_only": ("LoRA in the attention layers only", {"target_modules": "attention"}),
 }
 
 _PATH_VARIANTS = {
     # one change of "path" each, but "earlier"
     "whole_path": ("every step credited with the finished picture", {"stepwise": "off"}),
+    "path_no_anchor": ("without an anchor", {"anchor": 0.0}),
     "fitted": ("credit from the fitted value, never judged", {"stepwise": "fitted"}),
     "weights_uniform": ("weights on the predicted noise", {"step_weighting": "uniform"}),
     "weights_exact": ("exact weights", {"step_weighting": "exact"}),
     "radius_grows": ("a radius of 0.25 sigma latent pixels at each step", {"credit_growth": 0.25}),
     "earlier": (
         "whole path, uniform weights, 4 of 16 steps: the first defaults",
-        {"stepwise": "off", "step_weighting": "uniform", "train_steps": 4},
+        {"stepwise": "off", "step_weighting": "uniform", "train_steps": 4, "anchor": 0.0},
     ),
 }
 
-ANCHORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+ANCHORS = (0.1, 0.3, 3.0, 10.0)
 _ANCHORED = {
     f"anchor_unmarked_{anchor:g}": (
-        f"an anchor of {anchor:g} on pixels without feedback only",
-        {"anchor": anchor, "anchor_region": "unmarked"},
+        f"an anchor of {anchor:g} on pixels without feedback",
+        {"anchor": anchor},
     )
     for anchor in ANCHORS
 }
@@ -140,7 +149,8 @@ METHODS = {
         replace(
             _PATH,
             name="ddpo_improved",
-            says="DDPO with everything of path but the pixels: one credit per image",
+            says="DDPO with everything of path but the pixels: one credit per image, so that no "
+            "pixel is without feedback",
             credit_radius=math.inf,
         ),
         replace(
@@ -156,6 +166,9 @@ METHODS = {
         *_varied(_PATH, _PATH_VARIANTS),
     )
 }
+
+ANCHOR_SWEEP = ("no_anchor", *_ANCHORED, "default")
+"""Methods that differ in how far they hold pixels without feedback, and in nothing else."""
 
 NOISE_LEVELS = (0.10, 0.25, 0.50)
 METHODS |= {

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import records
 from .cells import GAINS
-from .methods import METHODS
+from .methods import ANCHOR_SWEEP, METHODS
 from .plots import line_plot
 from .statistics import by_seed, mean_interval
 from .summary import summarize
@@ -107,7 +107,7 @@ def _noise_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, 
 def _anchor_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
     """(gain, locality) of each seed as the anchor grows."""
     swept = sorted(
-        (m for m in _in_order(table) if _swept(m)), key=lambda method: METHODS[method].anchor
+        (m for m in _in_order(table) if m in ANCHOR_SWEEP), key=lambda m: METHODS[m].anchor
     )
     lines: dict[int, list[tuple[float, float]]] = {}
     for method in swept:
@@ -116,10 +116,6 @@ def _anchor_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float,
             if local[seed] is not None:
                 lines.setdefault(seed, []).append((gain, local[seed]))
     return {"anchor sweep": list(lines.values())} if len(swept) > 1 and lines else {}
-
-
-def _swept(method: str) -> bool:
-    return method == "default" or METHODS[method].anchor_region == "unmarked"
 
 
 def read_agreement(results: Path) -> dict[str, Any]:

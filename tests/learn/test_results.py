@@ -299,8 +299,8 @@ def test_ratio_of_means_keeps_pairs_together() -> None:
 def test_anchor_plot_needs_a_sweep_with_an_outside() -> None:
     records_ = [
         *finals("default", {0: 32}),
-        *finals("anchor_unmarked_0.01", {0: 64}),
-        *finals("anchor_unmarked_0.1", {0: 96}),
+        *finals("anchor_unmarked_0.1", {0: 64}),
+        *finals("anchor_unmarked_0.3", {0: 96}),
     ]
     for one in records_:
         for seen in one["evaluations"]:

@@ -41,7 +41,7 @@ def run(bench: Bench, task: str, method: str, monkeypatch: pytest.MonkeyPatch) -
         ("blue", "ddpo"),
         ("blue", "path"),
         ("hair", "pxpo"),
-        ("region", "anchor_unmarked_0.01"),
+        ("region", "anchor_unmarked_0.1"),
         ("alignment", "path"),
         ("single_image", "two_updates"),
         ("single_image_like", "radius_grows"),
