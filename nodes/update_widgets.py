@@ -55,8 +55,8 @@ def update_inputs() -> list[io.Input]:
                 min=0.0,
                 max=1000.0,
                 step=0.01,
-                tooltip="Holds what has no feedback as the base model has it. 0 = off, which saves up "
-                "to a quarter of the training time.",
+                tooltip="Holds what has no feedback as the base model has it. 0 = off, a little "
+                "faster.",
             )
         ),
         advanced(

@@ -17,7 +17,7 @@ from .summary import summarize
 
 REPO = Path(__file__).parent.parent.parent
 DOCS = (REPO / "docs" / "learning.md", REPO / "README.md")
-SHORT = ("default", "path", "ddpo_improved", "ddpo")
+SHORT = ("default", "ddpo_improved", "ddpo")
 """The methods of the README's table."""
 
 

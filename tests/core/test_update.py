@@ -11,6 +11,7 @@ from torch import nn
 
 from pxpo_core import update
 from pxpo_core.credit import Advantage, Foresight, advantage_map, blur
+from pxpo_core.gradient import HOLD_ON_PATH
 from pxpo_core.lora import LoRAConfig, LoRALayers, Policy
 from pxpo_core.objective import matching_loss, step_weights
 from pxpo_core.optimizer import optimizer_state
@@ -116,7 +117,7 @@ class Case:
                 drift = weight * step.gain / step.std * (denoised - reference)
                 if config.anchor_region == "unmarked":
                     drift = drift * self.advantage.unmarked[:, None].sqrt()
-                total += config.anchor * 0.5 * float(drift.square().mean())
+                total += HOLD_ON_PATH * config.anchor * 0.5 * float(drift.square().mean())
         return total
 
 
@@ -201,6 +202,34 @@ def test_a_finished_picture_earns_what_its_prediction_did_not_foresee():
 
 
 @pytest.mark.usefixtures("frozen")
+def test_finished_pictures_are_held_where_nothing_was_marked_in_the_units_of_their_loss():
+    """There D is pulled to the base model's prediction as a liked pixel's to the picture."""
+    case, trajectory = Case(), pictures_from_elsewhere("vp")
+    unmarked = torch.rand(case.advantage.values.shape)
+    case.advantage = replace(case.advantage, unmarked=unmarked)
+    config = replace(ALL_STEPS, anchor=0.5, anchor_region="unmarked")
+    held = case.gradient(config, trajectory=trajectory, reference=Session(case.model, None))
+    held = held - case.gradient(trajectory=trajectory)
+    known = {}
+    for t in trajectory.trainable:
+        with torch.no_grad():
+            known[t] = case.model(trajectory.states[t], trajectory.steps[t].sigma_t)
+    case.layers.parameters["first.lora_up.weight"].grad = None
+    total = torch.zeros((), dtype=torch.float64)
+    for t in trajectory.trainable:
+        step = trajectory.steps[t]
+        with case.layers.attached(case.model):
+            away = (case.model(trajectory.states[t], step.sigma_t) - known[t]).square() / 2.0
+        total = total + step.a_t / step.sigma_t * 0.5 * (unmarked[:, None] * away).mean()
+    parts = torch.autograd.grad(
+        total, [case.layers.parameters[n] for n in sorted(case.layers.parameters)]
+    )
+    expected = torch.cat([part.flatten() for part in parts])
+    torch.testing.assert_close(held, expected, rtol=1e-6, atol=1e-9)
+    assert held.abs().max() > 1e-4
+
+
+@pytest.mark.usefixtures("frozen")
 def test_the_second_step_of_the_forward_process_is_held_near_the_first_prediction():
     """With nothing liked or disliked left to learn, the quadratic term alone pulls back."""
     step = Case().trajectory.steps[1]
@@ -216,7 +245,7 @@ def test_the_second_step_of_the_forward_process_is_held_near_the_first_predictio
 
 @pytest.mark.parametrize("family", list(SIGMAS))
 @pytest.mark.parametrize("weighting", ["uniform", "exact", "denoised"])
-@pytest.mark.parametrize("anchor", [0.0, 0.7])
+@pytest.mark.parametrize("anchor", [0.0, 7.0])
 @pytest.mark.usefixtures("frozen")
 def test_the_gradient_equals_finite_differences(family, weighting, anchor):
     case = Case(family)
@@ -241,7 +270,7 @@ def test_every_step_is_pulled_by_what_it_earned():
 def test_an_anchor_on_unmarked_pixels_leaves_the_marked_ones_free():
     case = Case()
     unmarked = torch.zeros_like(case.advantage.values)
-    config = replace(ALL_STEPS, anchor=0.7, anchor_region="unmarked")
+    config = replace(ALL_STEPS, anchor=7.0, anchor_region="unmarked")
     reference = Session(case.model, None)
     case.advantage = replace(case.advantage, unmarked=unmarked)
     torch.testing.assert_close(case.gradient(config, reference=reference), case.gradient())
