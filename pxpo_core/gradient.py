@@ -28,8 +28,8 @@ Predictions = dict[tuple[int, int], Tensor]
 """Denoised latents by (step, first sample of the micro-batch)."""
 
 HOLD_ON_PATH = 0.1
-"""What an anchor counts on the sampling path, where each step earns only its share of credit. At full
-weight it slowed learning down, and pictures were no better."""
+"""What an anchor counts on the sampling path, where each step earns only its share of credit. At
+full weight it slowed learning down, and pictures were no better."""
 
 Tick = Callable[[], None]
 """Called after each model call."""
