@@ -22,7 +22,7 @@ MARGIN = 2
 PAINTED_HOLD = 0.1
 """How hard an anchor holds what a person left unmarked; 1 for what a rule says nothing of. Most of
 painted feedback is foreseen, so its credit is weak, and an anchor ten times as strong left half of
-the hair that a person disliked (learn_single_image_anchor.svg)."""
+the hair that a person disliked (learn.json: single_image, anchor_unmarked_10)."""
 
 MINIMUM_GROUP = 4
 """Smallest prompt group that carries its own leave-one-out baseline."""

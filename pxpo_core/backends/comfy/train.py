@@ -3,7 +3,8 @@
 import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -109,9 +110,9 @@ def _plan(rollout: Rollout, policy: Policy, most: int) -> TrainingPlan | None:
 
 
 def _copied(advantage: Advantage) -> Advantage:
-    by_step = None if advantage.by_step is None else advantage.by_step.clone()
-    unmarked = None if advantage.unmarked is None else advantage.unmarked.clone()
-    return replace(advantage, values=advantage.values.clone(), by_step=by_step, unmarked=unmarked)
+    parts = {field.name: getattr(advantage, field.name) for field in fields(advantage)}
+    copies: dict[str, Any] = {n: v.clone() for n, v in parts.items() if isinstance(v, Tensor)}
+    return replace(advantage, **copies)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
