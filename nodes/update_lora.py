@@ -196,7 +196,7 @@ class UpdateLoRA(io.ComfyNode):
             },
             success_text(head, summary, [entry["reward_mean"] for entry in head.history])
             + warning_text(found, False)
-            + agreement_text(advantages[0].agreement)
+            + agreement_text(advantages[0])
             + effect.text
             + memory_text(at_once[0], result.micro_batch),
         )

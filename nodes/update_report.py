@@ -8,6 +8,7 @@ import torch
 from ..pxpo_core.backends.comfy.drift import rollouts_drift
 from ..pxpo_core.backends.comfy.kept_rollouts import content_key
 from ..pxpo_core.backends.comfy.rollout import Rollout
+from ..pxpo_core.credit import Advantage
 from ..pxpo_core.health import picture_signs
 from ..pxpo_core.metrics import RewardSummary
 from ..pxpo_core.reward import PixelReward
@@ -90,14 +91,20 @@ def success_text(head: RunHead, summary: RewardSummary, history: Sequence[float]
     return text
 
 
-def agreement_text(agreement: float) -> str:
-    """Said when a person's rounds contradict each other."""
-    if agreement >= LITTLE_AGREEMENT:
+def agreement_text(advantage: Advantage) -> str:
+    """Said when rounds contradict each other."""
+    if advantage.opposite:
+        return (
+            " You now say the opposite of earlier rounds, so only this one counts from here on. "
+            "What the model learned from them wears off with the next rounds; Go Back in Run undoes "
+            "it at once."
+        )
+    if advantage.agreement >= LITTLE_AGREEMENT:
         return ""
     return (
         " Careful: in places that look alike, your likes and dislikes contradict those of earlier "
-        f"rounds, so the model made {agreement:.0%} of a full step. It learns faster once your "
-        "marks agree."
+        f"rounds, so the model made {advantage.agreement:.0%} of a full step. It learns faster "
+        "once your marks agree."
     )
 
 

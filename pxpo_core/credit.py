@@ -67,8 +67,9 @@ class Advantage:
     """values: [B, h, w] float32, in units of `scale`. rms: before scaling, in reward units.
 
     run_scale: the rms of the run's first non-zero round. agreement: 0..1, how far a person's rounds
-    agree, see `ValueSums`. strength = min(1, rms / run_scale) agreement scales the optimizer step,
-    because Adam forgets how large a gradient was, and takes full steps of marks set by chance.
+    agree, see `ValueSums`; opposite: they say the opposite of all before, which are forgotten.
+    strength = min(1, rms / run_scale) agreement scales the optimizer step, because Adam forgets
+    how large a gradient was, and takes full steps of marks set by chance.
     unmarked: [B, h, w] 0..1, how hard an anchor may hold the pixels; None: not known, all of them.
     by_step: [T - 1, B, h, w], what each sampling step earned of it, in the same units; None: every
     step is credited with all of it. foresight: the same for pictures that noise is added to.
@@ -81,6 +82,7 @@ class Advantage:
     by_step: Tensor | None = None
     foresight: Foresight | None = None
     agreement: float = 1.0
+    opposite: bool = False
 
     @property
     def is_zero(self) -> bool:

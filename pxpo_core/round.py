@@ -109,11 +109,11 @@ def round_advantages(
         running = None
 
     latent_maps = area_average(maps, size)
-    liked, split, agreement = memory.liked, None, 1.0
+    liked, split, agreement, opposite = memory.liked, None, 1.0, False
     if predictions is not None and judged is not None:
         split = _judged_split(rewards, size, predictions, judged)
     elif predictions is not None and reviewed.any():
-        liked = _liked_after(memory.liked, predictions, latent_maps, reviewed)
+        liked, opposite = _liked_after(memory.liked, predictions, latent_maps, reviewed)
         trust = PAINTED_TRUST if memory.painted else 1.0
         split = partial(fitted_credit, predictions, liked.fitted(), reviewed, trust)
         agreement = liked.agreement if memory.painted else 1.0
@@ -129,7 +129,7 @@ def round_advantages(
         credit_radius=credit_radius,
         split=split,
     )
-    advantage = replace(advantage, agreement=agreement)
+    advantage = replace(advantage, agreement=agreement, opposite=opposite)
     ends = itertools.accumulate(batches)
     advantages = [
         advantage.rows(slice(end - batch, end)) for batch, end in zip(batches, ends, strict=True)
@@ -142,10 +142,13 @@ def round_advantages(
 
 def _liked_after(
     liked: ValueSums | None, predictions: Sequence[Tensor], maps: Tensor, reviewed: Tensor
-) -> ValueSums:
-    """What is liked once the reviewed pictures and their maps [B, h, w] are known too."""
+) -> tuple[ValueSums, bool]:
+    """What is liked once the reviewed pictures and their maps [B, h, w] are known too, and whether
+    that is the opposite of what was liked before."""
     finished = torch.cat([made[-1] for made in predictions])[reviewed]
-    return (liked or ValueSums.begin(finished)).after(finished, maps[reviewed])
+    liked = liked or ValueSums.begin(finished)
+    new = liked.of_round(finished, maps[reviewed])
+    return liked.with_round(new), new.opposite
 
 
 def _judged_split(

@@ -41,6 +41,21 @@ quarter of the regions has the wrong sign it is 0.06 to 0.33 (learn_contradictio
 
 
 @dataclass(frozen=True, slots=True)
+class RoundSums:
+    """One round's part of `ValueSums`, in float64; agreed: with the rounds before it."""
+
+    gram: Tensor
+    moments: Tensor
+    agreed: Tensor
+
+    @property
+    def opposite(self) -> bool:
+        """Whether it contradicts the rounds before it throughout."""
+        signed, unsigned = self.agreed.tolist()
+        return bool(unsigned > 0.0 and signed < OPPOSITE * unsigned)
+
+
+@dataclass(frozen=True, slots=True)
 class ValueSums:
     """What a guess is fitted to: sums over the latent pixels of all pictures so far.
 
@@ -99,27 +114,35 @@ class ValueSums:
         itself = seen[0].flatten(1).T
         return torch.cat([random, itself, place, torch.ones_like(place[:, :1])], dim=1)
 
-    def after(self, latents: Tensor, maps: Tensor) -> "ValueSums":
-        """The sums once a round's pictures [B, C, h, w] and their maps [B, h, w] are in them.
+    def of_round(self, latents: Tensor, maps: Tensor) -> RoundSums:
+        """A new round's pictures [B, C, h, w] and maps [B, h, w], compared with earlier rounds."""
+        stride = -(-maps.numel() // MOST_PIXELS)
+        rows = [self.features(latents[i : i + 1])[::stride].double() for i in range(len(latents))]
+        wanted = [_with_sizes(one.flatten()[::stride].double()) for one in maps]
+        return RoundSums(
+            torch.stack([row.T @ row for row in rows]).sum(dim=0),
+            torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)]).sum(dim=0),
+            self._foreseen(rows, wanted),
+        )
+
+    def with_round(self, new: RoundSums) -> "ValueSums":
+        """The sums once a round is in them.
 
         Who changed their mind is not held to what they said before: earlier rounds that this one
         contradicts are forgotten.
         """
-        stride = -(-maps.numel() // MOST_PIXELS)
-        rows = [self.features(latents[i : i + 1])[::stride].double() for i in range(len(latents))]
-        wanted = [_with_sizes(one.flatten()[::stride].double()) for one in maps]
-        gram = torch.stack([row.T @ row for row in rows]).sum(dim=0)
-        moments = torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)]).sum(dim=0)
-        kept, agreed = KEPT, self._foreseen(rows, wanted)
-        signed, unsigned = agreed.tolist()
-        if unsigned > 0.0 and signed < OPPOSITE * unsigned:
-            kept, agreed = 0.0, torch.zeros_like(agreed)
+        kept = 0.0 if new.opposite else KEPT
+        agreed = torch.zeros_like(new.agreed) if new.opposite else new.agreed
         return replace(
             self,
-            gram=(kept * self.gram.double() + gram).float(),
-            moments=(kept * self.moments.double() + moments).float(),
+            gram=(kept * self.gram.double() + new.gram).float(),
+            moments=(kept * self.moments.double() + new.moments).float(),
             agreed=(kept * self.agreed.double() + agreed).float(),
         )
+
+    def after(self, latents: Tensor, maps: Tensor) -> "ValueSums":
+        """The sums once these pictures and their maps are in them."""
+        return self.with_round(self.of_round(latents, maps))
 
     def _foreseen(self, rows: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """What earlier rounds say of a new one's maps and sizes [n, 2], times these: [2]."""

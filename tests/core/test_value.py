@@ -51,7 +51,10 @@ def test_who_changed_their_mind_is_not_held_to_what_they_said():
     for number in range(5):
         sums = sums.after(pictures(number), wish(pictures(number)))
     assert likeness(sums) > 0.95
-    changed = sums.after(pictures(5), -wish(pictures(5)))
+    again = sums.of_round(pictures(5), wish(pictures(5)))
+    opposite = sums.of_round(pictures(5), -wish(pictures(5)))
+    assert (again.opposite, opposite.opposite) == (False, True)
+    changed = sums.with_round(opposite)
     assert likeness(changed) < -0.9
     alone = ValueSums.begin(pictures(0)).after(pictures(5), -wish(pictures(5)))
     assert torch.equal(changed.gram, alone.gram)

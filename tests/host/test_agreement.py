@@ -12,6 +12,7 @@ from host_prompts import TINY, Graph, grey, painted, save_map
 from pxpo_dev.server import Server
 
 SAID = "your likes and dislikes contradict those of earlier rounds"
+OPPOSITE = "You now say the opposite of earlier rounds"
 HALF = TINY // 2
 
 
@@ -47,3 +48,9 @@ def test_rounds_that_contradict_each_other(
         numbers, text = learn(sides.T)
     assert numbers["agreement"] == 1.0
     assert SAID not in text
+    assert OPPOSITE not in text
+    numbers, text = learn(-sides.T)
+    assert numbers["agreement"] == 1.0
+    assert OPPOSITE in text
+    numbers, text = learn(-sides.T)
+    assert OPPOSITE not in text
