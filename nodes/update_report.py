@@ -96,8 +96,8 @@ def agreement_text(advantage: Advantage) -> str:
     if advantage.opposite:
         return (
             " You now say the opposite of earlier rounds, so only this one counts from here on. "
-            "What the model learned from them wears off with the next rounds; Go Back in Run undoes "
-            "it at once."
+            "What the model learned from them wears off with the next rounds; Go Back in Run "
+            "undoes it at once."
         )
     if advantage.agreement >= LITTLE_AGREEMENT:
         return ""
