@@ -15,6 +15,8 @@ from .feedback_noise import KINDS
 Baseline = Literal["none", "group", "ddpo"]
 Stepwise = Literal["task", "fitted", "off"]
 ALL_STEPS = 1000
+_NODES = UpdateConfig()
+"""What the nodes do where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,16 @@ class Method:
 
     name: str
     says: str
-    credit_radius: float = 0.0
-    credit_growth: float = 0.0
+    credit_radius: float = _NODES.credit_radius
+    credit_growth: float = _NODES.credit_growth
     stepwise: Stepwise = "task"
-    step_weighting: StepWeighting = "denoised"
-    train_steps: int = 8
-    steps_per_rollout: int = 1
+    step_weighting: StepWeighting = _NODES.step_weighting
+    train_steps: int = _NODES.train_steps
+    steps_per_rollout: int = _NODES.steps_per_rollout
     baseline: Baseline = "group"
-    anchor: float = 1.0
-    anchor_region: AnchorRegion = "unmarked"
-    objective: Objective = "pictures"
+    anchor: float = _NODES.anchor
+    anchor_region: AnchorRegion = _NODES.anchor_region
+    objective: Objective = _NODES.objective
     target_modules: str = "all layers"
     feedback: str = "none"
     spoilt: float = 0.0

@@ -8,6 +8,7 @@ import torch
 from benchmarks.learn.brush import paint
 from benchmarks.learn.feedback_noise import KINDS, REGION, SHIFT, spoil
 from benchmarks.learn.methods import METHODS
+from pxpo_core.update_config import UpdateConfig
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -73,6 +74,11 @@ def test_dilation_widens_marks_of_either_sign() -> None:
 def test_nonsense_is_refused(kind: str, share: float) -> None:
     with pytest.raises(ValueError, match="must"):
         spoil(square(), kind, share, seeded())
+
+
+def test_the_default_is_what_the_nodes_do() -> None:
+    nodes = UpdateConfig(learning_rate=3e-3, micro_batch=16)
+    assert METHODS["default"].config(3e-3, 16) == nodes
 
 
 def test_noise_methods_are_the_default_with_spoilt_feedback() -> None:
