@@ -55,7 +55,8 @@ class TrainingRun(io.ComfyNode):
                         "target_modules",
                         options=list(TARGETS),
                         default=LoRAConfig().target_modules,
-                        tooltip="Which layers get a LoRA.",
+                        tooltip="Which layers get a LoRA. Choose attention when every prompt wants "
+                        "something else.",
                     )
                 ),
                 advanced(
