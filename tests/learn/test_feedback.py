@@ -76,7 +76,7 @@ def test_nonsense_is_refused(kind: str, share: float) -> None:
         spoil(square(), kind, share, seeded())
 
 
-def test_the_default_is_what_the_nodes_do() -> None:
+def test_the_default_trains_as_the_update_node_does() -> None:
     nodes = UpdateConfig(learning_rate=3e-3, micro_batch=16)
     assert METHODS["default"].config(3e-3, 16) == nodes
 
