@@ -3,6 +3,7 @@
     python3 scripts/bench.py learn plan                 every missing cell and what it costs
     python3 scripts/bench.py learn tune --task blue     learning rates, on seeds of their own
     python3 scripts/bench.py learn final --task blue    the cells that count, at the tuned rates
+    python3 scripts/bench.py learn large --task blue    cells of those again, in 2,048 pictures
     python3 scripts/bench.py learn report               learn.json, plots and the tables in the docs
     python3 scripts/bench.py learn judge                train the held-out judge again
     python3 scripts/bench.py learn precision            what bfloat16 changes, and what it saves

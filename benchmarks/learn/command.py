@@ -16,7 +16,9 @@ from typing import Any
 
 from . import cells, records, tuning
 from .cells import Cell, Protocol
+from .large_sample import FOLDER, large_look
 from .methods import METHODS
+from .summary import final_records
 
 RESULTS = Path(__file__).parent.parent / "results"
 RAW = RESULTS / "learn_raw"
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .report import write_report
 
         return write_report(RESULTS)
-    jobs = _jobs(options)
+    jobs = _large_jobs(options) if options.what == "large" else _jobs(options)
     _print_plan(jobs, options)
     if options.what == "plan" or options.plan:
         return 0
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py learn", description=__doc__)
     parser.add_argument(
         "what",
-        choices=("plan", "tune", "final", "report", "judge", *MEASUREMENTS),
+        choices=("plan", "tune", "final", "large", "report", "judge", *MEASUREMENTS),
     )
     parser.add_argument("--task", choices=tuple(cells.GAINS), action="append")
     parser.add_argument("--methods", default=",".join(MAIN))
@@ -111,6 +113,22 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
             plan = cells.protocol(task, budget, options.held_out)
             ask = [cell for cell, kind in wanted if kind == is_tuning]
             jobs += [Job(cell, plan, raw) for cell in cells.missing(ask, done, plan)]
+    return jobs
+
+
+def _large_jobs(options: argparse.Namespace) -> list[Job]:
+    """Final cells that reached their larger gain, to be looked at in many pictures."""
+    jobs = []
+    for task in options.task or ("blue", "hair"):
+        known = records.read(options.raw / f"{task}.jsonl")
+        finals = final_records(known, tuning.chosen_settings(known))
+        raw = options.raw.with_name(FOLDER) / f"{task}.jsonl"
+        done = records.read(raw)
+        for method in options.methods.split(","):
+            for record in finals.get((task, method), [])[: options.seeds]:
+                plan = large_look(record)
+                if plan is not None and cells.missing([cells.key_of(record)], done, plan):
+                    jobs.append(Job(cells.key_of(record), plan, raw))
     return jobs
 
 

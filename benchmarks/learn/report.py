@@ -10,6 +10,7 @@ from typing import Any
 
 from . import records
 from .cells import GAINS
+from .large_sample import FOLDER
 from .methods import ANCHOR_SWEEP, METHODS
 from .plots import line_plot
 from .statistics import by_seed, mean_interval
@@ -23,7 +24,7 @@ SHORT = ("default", "ddpo_improved", "ddpo")
 
 def write_report(results: Path, docs: Sequence[Path] = DOCS) -> int:
     """learn.json and one plot per task beside it; the tables between the docs' markers."""
-    summary = summarize(all_records(results))
+    summary = summarize(all_records(results), all_records(results, FOLDER))
     agreement = read_agreement(results)
     (results / "learn.json").write_text(to_json(summary), encoding="utf-8")
     for name, svg in plots(summary).items():
@@ -35,10 +36,10 @@ def write_report(results: Path, docs: Sequence[Path] = DOCS) -> int:
     return 0
 
 
-def all_records(results: Path) -> list[dict[str, Any]]:
+def all_records(results: Path, folder: str = "learn_raw") -> list[dict[str, Any]]:
     return [
         record
-        for path in sorted((results / "learn_raw").glob("*.jsonl"))
+        for path in sorted((results / folder).glob("*.jsonl"))
         for record in records.read(path)
     ]
 
@@ -267,11 +268,28 @@ def noise_table(_task: str, table: Mapping[str, Any]) -> str:
     return "\n".join(rows) if len(rows) > 2 else "No cells with spoilt feedback yet."
 
 
+def large_table(_task: str, table: Mapping[str, Any]) -> str:
+    """Cells measured in few pictures beside the same cells in many."""
+    columns = ["method", "seed", "images", "pictures", "gain", "realism", "faces", "detail"]
+    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    for found in table.get("large", []):
+        few, many = found["few"], found["many"]
+        measured = [
+            f"{few[key]:.{digits}f}, {many[key]:.{digits}f}"
+            for key, digits in (("gain", 3), ("realism", 2), ("faces", 2), ("detail", 2))
+        ]
+        pictures = f"{few['pictures']}, {many['pictures']}"
+        row = [f"`{found['method']}`", str(found["seed"]), str(found["images"]), pictures]
+        rows.append(_row([*row, *measured]))
+    return "\n".join(rows) if len(rows) > 2 else "No cells looked at in many pictures yet."
+
+
 TABLES = {
     "final": final_table,
     "tuning": tuning_table,
     "ratios": ratio_table,
     "noise": noise_table,
+    "large": large_table,
 }
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .cells import GAINS, key_of
+from .large_sample import compared
 from .statistics import geometric_mean_ratio, images_to_gain, with_budget
 from .survival import survival
-from .tuning import at_an_edge, chosen_settings, curve_of, gain_kept
+from .tuning import Settings, at_an_edge, chosen_settings, curve_of, gain_kept
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -19,13 +20,15 @@ QUALITIES = {
 """A race can be won by ruining the pictures: both counts are published."""
 
 
-def summarize(records: Records) -> dict[str, Any]:
-    """{task: {method: {...}}} of the final seeds, with each method's tuning, the ratios and
-    what noise leaves.
+def summarize(records: Records, large: Records = ()) -> dict[str, Any]:
+    """{task: {method: {...}}} of the final seeds, with each method's tuning, the ratios, what
+    noise leaves and what many pictures say.
 
     records: of all tasks; where a cell was run several times, the most thorough record counts.
+    large: cells looked at again in many pictures.
     """
     settings = chosen_settings(records)
+    finals_of = final_records(records, settings)
     result: dict[str, Any] = {}
     for task in sorted({r["task"] for r in records}):
         here = [r for r in records if r["task"] == task]
@@ -34,14 +37,31 @@ def summarize(records: Records) -> dict[str, Any]:
         for method in methods:
             own = [r for r in here if r["method"] == method]
             rate, batch = settings.get((task, method), (None, None))
-            finals = _finals(own, (rate, batch))
+            finals = finals_of.get((task, method), [])
             entry = _finals_summary(task, finals) if finals else {}
             table[method] = {
                 **entry,
                 "tuning": _tuning_summary(own, rate, batch),
             }
-        result[task] = {**table, "ratios": _ratios(task, table), "noise": survival(table)}
+        repeated = [r for method in methods for r in finals_of.get((task, method), [])]
+        result[task] = {
+            **table,
+            "ratios": _ratios(task, table),
+            "noise": survival(table),
+            "large": compared(repeated, [r for r in large if r["task"] == task]),
+        }
     return result
+
+
+def final_records(
+    records: Records, settings: Settings
+) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """(task, method) -> the record of each final seed that counts, seeds rising."""
+    own: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        own.setdefault((record["task"], record["method"]), []).append(record)
+    found = {key: _finals(some, settings.get(key, (None, None))) for key, some in own.items()}
+    return {key: finals for key, finals in found.items() if finals}
 
 
 def _finals(own: Records, chosen: tuple[float | None, int | None]) -> list[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.learn import agreement, records, report
 from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
+from benchmarks.learn.large_sample import FOLDER, compared, large_look
 from benchmarks.learn.plots import line_plot, mean_curve
 from benchmarks.learn.statistics import (
     geometric_mean_ratio,
@@ -288,6 +289,21 @@ def test_noise_is_compared_after_equally_many_images() -> None:
     assert summarize([clean])["blue"]["noise"] == {}
 
 
+def test_many_pictures_are_looked_at_where_the_larger_gain_was_first_seen() -> None:
+    few = record(
+        curve=[evaluation(n, g, frechet=1.2) for n, g in ((8, 0.05), (16, 0.1), (20, 0.2))]
+    )
+    plan = large_look(few)
+    assert plan == Protocol(16, (16,), 2048)
+    assert large_look(record(curve=[evaluation(16, 0.1), evaluation(20, 0.09)])) is None
+    many = record(curve=[evaluation(16, 0.11, frechet=1.5)], protocol=plan.to_dict())
+    many["evaluations"] = [{**seen, "n": 2048} for seen in many["evaluations"]]
+    (row,) = compared([few], [many])
+    assert (row["images"], row["few"]["realism"], row["many"]["realism"]) == (16, 1.2, 1.5)
+    assert (row["few"]["pictures"], row["many"]["pictures"]) == (64, 2048)
+    assert compared([record("ddpo")], [many]) == []
+
+
 def test_ratio_of_means_keeps_pairs_together() -> None:
     clean = [0.1, 0.4, 0.2, 0.9]
     assert ratio_of_means([0.5 * g for g in clean], clean) == pytest.approx((0.5, 0.5, 0.5))
@@ -312,7 +328,7 @@ def test_tables_have_a_cell_under_every_heading() -> None:
     records_ = [record(rate=1e-3, seed=1000, curve=[evaluation(64, 0.3)])]
     for method, images in (("default", 32), ("ddpo", 64), ("flip_25", 64)):
         records_ += finals(method, {0: images})
-    table = summarize(records_)["blue"]
+    table = summarize(records_, finals("default", {0: 32}))["blue"]
     for make in report.TABLES.values():
         rows = make("blue", table).splitlines()
         assert len(rows) > 2
@@ -321,7 +337,7 @@ def test_tables_have_a_cell_under_every_heading() -> None:
 
 
 def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
-    summary = summarize(report.all_records(RESULTS))
+    summary = summarize(report.all_records(RESULTS), report.all_records(RESULTS, FOLDER))
     assert (RESULTS / "learn.json").read_text(encoding="utf-8") == report.to_json(summary)
     assert json.loads(report.to_json(summary)) == json.loads(json.dumps(summary))
     for name, svg in report.plots(summary).items():
