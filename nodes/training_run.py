@@ -56,7 +56,7 @@ class TrainingRun(io.ComfyNode):
                         options=list(TARGETS),
                         default=LoRAConfig().target_modules,
                         tooltip="Which layers get a LoRA. Choose attention when every prompt wants "
-                        "something else, all layers otherwise: they learn faster.",
+                        "something else. For anything else it needs three times the learning rate.",
                     )
                 ),
                 advanced(

@@ -45,7 +45,7 @@ class LoRAConfig:
 
     r: int = 8
     lora_alpha: float = 8.0
-    target_modules: str = ATTENTION
+    target_modules: str = ALL_LAYERS
     init_seed: int = 0
 
     def __post_init__(self) -> None:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pxpo_core.lora import LoRAConfig, LoRALayers, new_policy
+from pxpo_core.lora import ATTENTION, LoRAConfig, LoRALayers, new_policy
 
-from .models import CONTEXT_TOKENS, SD15
+from .models import CONTEXT_TOKENS, SD15, SDXL
+
+ARCHITECTURES = {"sd15": SD15, "sdxl": SDXL}
 
 ROWS = 2
 """One picture with classifier-free guidance: with and without the prompt."""
@@ -55,20 +57,15 @@ def _attend(_: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **__: Any) -> T
     return result.transpose(1, 2).reshape(q.shape)
 
 
-def count(size: int) -> Counted:
-    """One picture of size x size pixels through SD1.5, with its gradient."""
-    import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
-    import comfy.ops
-
+def count(size: int, target_modules: str = ATTENTION) -> Counted:
+    """One picture of size x size pixels through SD1.5 with a LoRA of rank 8, and its gradient."""
     from pxpo_core.backends.comfy.saved_memory import SavedBytes
 
-    with torch.device("meta"):
-        network = openaimodel.UNetModel(
-            **SD15, device="meta", dtype=torch.float32, operations=comfy.ops.disable_weight_init
-        )
+    network = _unet("sd15")
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    layers = LoRALayers(_policy(network), "meta")
+    config = LoRAConfig(target_modules=target_modules)
+    layers = LoRALayers(new_policy(network, config), "meta")
     latent = torch.empty(ROWS, 4, size // 8, size // 8, device="meta")
     prompt = torch.empty(ROWS, CONTEXT_TOKENS, SD15["context_dim"], device="meta")
     options = {"optimized_attention_override": _attend}
@@ -91,8 +88,25 @@ def count(size: int) -> Counted:
     )
 
 
-def _policy(network: Any) -> Any:
-    return new_policy(network, LoRAConfig())
+def lora_parameters(name: str, target_modules: str) -> int:
+    """Numbers in a LoRA of rank 8 of sd15 or sdxl."""
+    with torch.device("meta"):
+        policy = new_policy(_unet(name), LoRAConfig(target_modules=target_modules))
+    return sum(tensor.numel() for tensor in policy.tensors.values())
+
+
+def _unet(name: str) -> Any:
+    """The network on torch's meta device: shapes, and nothing in them."""
+    import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
+    import comfy.ops
+
+    with torch.device("meta"):
+        return openaimodel.UNetModel(
+            **ARCHITECTURES[name],
+            device="meta",
+            dtype=torch.float32,
+            operations=comfy.ops.disable_weight_init,
+        )
 
 
 def _without_gradient(forward: Any) -> None:

@@ -6,15 +6,16 @@ from typing import Any
 
 import torch
 
-from pxpo_core.lora import LoRAConfig, LoRALayers, Policy, new_policy
+from pxpo_core.lora import ATTENTION, LoRAConfig, LoRALayers, Policy, new_policy
 from pxpo_core.rollout import draw_noise
 
 from .models import FullModel
 
 
 def first_policy(full: FullModel) -> Policy:
-    """What a new training run trains: rank 8 on the attention layers."""
-    return new_policy(full.model.model.diffusion_model, LoRAConfig())
+    """A LoRA of rank 8 in the attention layers that has learned nothing."""
+    config = LoRAConfig(target_modules=ATTENTION)
+    return new_policy(full.model.model.diffusion_model, config)
 
 
 def job_and_noise(full: FullModel, size: int, steps: int, batch: int, cfg: float) -> Any:

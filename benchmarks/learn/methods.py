@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pxpo_core.lora import ALL_LAYERS, ATTENTION
+from pxpo_core.lora import ATTENTION, LoRAConfig
 from pxpo_core.objective import StepWeighting
 from pxpo_core.update_config import AnchorRegion, Objective, UpdateConfig
 
@@ -26,10 +26,9 @@ class Method:
 
     baseline: "none" takes the reward as it is, "group" is the per-pixel leave-one-out mean per
     prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
-    images. objective: "path" or "pictures", as in the update. target_modules: which layers get a
-    LoRA; all, as in the templates, where the run node by itself has attention. stepwise: what
-    credits each step with its own part: on the path, the task's reward of predictions where it
-    needs that, else the fitted value; always the fitted value; or nothing.
+    images. objective: "path" or "pictures", as in the update. stepwise: what credits each step
+    with its own part: on the path, the task's reward of predictions where it needs that, else the
+    fitted value; always the fitted value; or nothing.
     feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`. auto_stop:
     stop when the pictures fall apart, as the Update node does.
     """
@@ -46,7 +45,7 @@ class Method:
     anchor: float = _NODES.anchor
     anchor_region: AnchorRegion = _NODES.anchor_region
     objective: Objective = _NODES.objective
-    target_modules: str = ALL_LAYERS
+    target_modules: str = LoRAConfig().target_modules
     feedback: str = "none"
     spoilt: float = 0.0
     auto_stop: bool = False

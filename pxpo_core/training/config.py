@@ -65,7 +65,7 @@ class LoRASettings:
 
     r: int = 8
     lora_alpha: float = 8.0
-    target_modules: str = "attention"
+    target_modules: str = LoRAConfig().target_modules
     use_rslora: bool = False
 
     def __post_init__(self) -> None:
