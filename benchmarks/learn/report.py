@@ -268,6 +268,25 @@ def noise_table(_task: str, table: Mapping[str, Any]) -> str:
     return "\n".join(rows) if len(rows) > 2 else "No cells with spoilt feedback yet."
 
 
+def front_table(_task: str, table: Mapping[str, Any]) -> str:
+    """The distance at which each gain is reached, and how much further that is than ours."""
+    columns = ["method", "gain", "seeds", "realism there", "minus `default`'s", "pairs"]
+    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    for method in _in_order(table.get("front", {})):
+        for gain, found in sorted(table["front"][method].items()):
+            above = found["above_default"] if method != "default" else []
+            cells = [f"`{method}`", gain, str(len(found["seeds"])), _range(found["realism"])]
+            rows.append(_row([*cells, _range(above), str(found["pairs"]) if above else "-"]))
+    return "\n".join(rows) if len(rows) > 2 else "No gain reached yet."
+
+
+def _range(interval: Sequence[float]) -> str:
+    if not interval:
+        return "-"
+    mean, low, high = interval
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
 def large_table(_task: str, table: Mapping[str, Any]) -> str:
     """Cells measured in few pictures beside the same cells in many."""
     columns = ["method", "seed", "images", "pictures", "gain", "realism", "faces", "detail"]
@@ -289,6 +308,7 @@ TABLES = {
     "tuning": tuning_table,
     "ratios": ratio_table,
     "noise": noise_table,
+    "front": front_table,
     "large": large_table,
 }
 

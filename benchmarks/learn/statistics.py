@@ -30,6 +30,20 @@ def images_to_gain(
     return None
 
 
+def value_at_gain(
+    gains: Sequence[float], values: Sequence[float | None], gain: float
+) -> float | None:
+    """What `values` is where `gains` first reaches `gain`, linear between looks; None: never.
+
+    gains, values: one per evaluation, the first one of the untrained model.
+    """
+    looks = list(zip(gains, values, strict=True))
+    for (before, low), (after, high) in itertools.pairwise(looks):
+        if before < gain <= after and low is not None and high is not None:
+            return low + (high - low) * (gain - before) / (after - before)
+    return None
+
+
 def with_budget(counts: Sequence[int | None], budgets: Sequence[int]) -> list[int]:
     """Images to a gain where "never" counts as one more than was tried."""
     return [b + 1 if c is None else c for c, b in zip(counts, budgets, strict=True)]

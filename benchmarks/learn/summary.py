@@ -7,7 +7,13 @@ from typing import Any
 
 from .cells import GAINS, key_of
 from .large_sample import compared
-from .statistics import geometric_mean_ratio, images_to_gain, with_budget
+from .statistics import (
+    geometric_mean_ratio,
+    images_to_gain,
+    mean_interval,
+    value_at_gain,
+    with_budget,
+)
 from .survival import survival
 from .tuning import Settings, at_an_edge, chosen_settings, curve_of, gain_kept
 
@@ -48,6 +54,7 @@ def summarize(records: Records, large: Records = ()) -> dict[str, Any]:
             **table,
             "ratios": _ratios(task, table),
             "noise": survival(table),
+            "front": _front(task, table),
             "large": compared(repeated, [r for r in large if r["task"] == task]),
         }
     return result
@@ -108,6 +115,9 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
         "stopped": [r["stopped"] for r in finals],
         "images_to_gain": reached,
         "images_to_gain_at_any_quality": regardless,
+        "realism_at_gain": {
+            name: [_realism_at(r, float(name)) for r in finals] for name in reached
+        },
         "gain": [e["gain"] for e in last],
         "realism": [_ratio(e["frechet"], s["frechet"]) for e, s in zip(last, starts, strict=True)],
         "faces": [e["valid"] for e in last],
@@ -122,6 +132,46 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
             for r in finals
         ],
     }
+
+
+def _realism_at(record: Mapping[str, Any], gain: float) -> float | None:
+    """Frechet distance over its start where the gain is first reached."""
+    looks = record["evaluations"]
+    distances = [_ratio(look["frechet"], looks[0]["frechet"]) for look in looks]
+    found = value_at_gain([look["gain"] for look in looks], distances, gain)
+    return None if found is None else round(found, 4)
+
+
+def _front(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """What each gain costs in realism: {method: {gain: distance over its start, and minus that of
+    the default on the same seeds, each as mean and 95 % interval}}."""
+    ours = table.get("default", {})
+    found: dict[str, Any] = {}
+    for name in (f"{gain:.2f}" for gain in GAINS[task]):
+        default = _at_gain(ours, name)
+        for method, entry in table.items():
+            own = _at_gain(entry, name)
+            if not own:
+                continue
+            common = sorted(set(own) & set(default))
+            differences = [own[seed] - default[seed] for seed in common]
+            found.setdefault(method, {})[name] = {
+                "realism": [round(v, 3) for v in mean_interval(list(own.values()))],
+                "seeds": sorted(own),
+                "above_default": [round(v, 3) for v in mean_interval(differences)]
+                if common
+                else [],
+                "pairs": len(common),
+            }
+    return found
+
+
+def _at_gain(entry: Mapping[str, Any], name: str) -> dict[int, float]:
+    """Seed -> realism at the gain, of the seeds that have both."""
+    if "seeds" not in entry:
+        return {}
+    values = zip(entry["seeds"], entry["realism_at_gain"][name], strict=True)
+    return {seed: value for seed, value in values if value is not None}
 
 
 def _tuning_summary(own: Records, rate: float | None, batch: int | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from benchmarks.learn.statistics import (
     geometric_mean_ratio,
     images_to_gain,
     ratio_of_means,
+    value_at_gain,
     with_budget,
 )
 from benchmarks.learn.summary import summarize
@@ -71,6 +72,23 @@ def test_quality_counts_where_the_gain_is_reached_and_not_where_it_is_confirmed(
     assert images_to_gain(curve, 0.04, [True, True, False, False]) == 32
     assert images_to_gain(curve, 0.04, [True, False, True, False]) == 64
     assert images_to_gain(curve, 0.04, [True, False, False, True]) is None
+
+
+def test_realism_is_compared_where_a_gain_is_reached() -> None:
+    assert value_at_gain([0.0, 0.05, 0.15], [1.0, 1.2, 1.4], 0.10) == pytest.approx(1.3)
+    assert value_at_gain([0.0, 0.05], [1.0, 1.2], 0.10) is None
+    assert value_at_gain([0.0, 0.2], [None, None], 0.10) is None
+    ours, theirs = (
+        [
+            record(method, seed=s, curve=[evaluation(8, 0.2, frechet=f + s)])
+            for s in (0, 1, 2)[:count]
+        ]
+        for method, f, count in (("default", 1.2, 2), ("ddpo", 1.6, 3))
+    )
+    front = summarize([*ours, *theirs])["blue"]["front"]
+    assert front["default"]["0.10"]["realism"][0] == pytest.approx(1.35)
+    assert front["ddpo"]["0.10"]["above_default"][0] == pytest.approx(0.2)
+    assert (front["ddpo"]["0.10"]["seeds"], front["ddpo"]["0.10"]["pairs"]) == ([0, 1, 2], 2)
 
 
 def test_never_counts_as_one_more_than_was_tried() -> None:
