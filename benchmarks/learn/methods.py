@@ -28,7 +28,7 @@ class Method:
     prompt with the run's first scale, "ddpo" the per-image (R - mean) / std of the prompt's last
     images. objective: "path" or "pictures", as in the update. stepwise: what credits each step
     with its own part: on the path, the task's reward of predictions where it needs that, else the
-    fitted value; always the fitted value; or nothing.
+    fitted value; always the fitted value; or nothing. target_modules: as in `LoRAConfig`.
     feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`. auto_stop:
     stop when the pictures fall apart, as the Update node does.
     """

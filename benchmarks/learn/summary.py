@@ -116,7 +116,7 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
         "images_to_gain": reached,
         "images_to_gain_at_any_quality": regardless,
         "realism_at_gain": {
-            name: [_realism_at(r, float(name)) for r in finals] for name in reached
+            f"{gain:.2f}": [_realism_at(r, gain) for r in finals] for gain in GAINS[task]
         },
         "gain": [e["gain"] for e in last],
         "realism": [_ratio(e["frechet"], s["frechet"]) for e, s in zip(last, starts, strict=True)],
