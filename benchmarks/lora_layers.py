@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from full_size.counting import ARCHITECTURES, count, lora_parameters
+from full_size.counting import count, lora_parameters
 from full_size.host import import_comfyui
+from full_size.models import ARCHITECTURES
 from full_size.usage import gigabytes
 from pxpo_dev.comfyui import commit
 from pxpo_dev.paths import REPO

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .nearby import largest_within
 from .value import Value
 
 CLIP = 5.0
@@ -252,9 +252,7 @@ def unmarked_pixels(maps: Tensor, credit_radius: float) -> Tensor:
     its mark, so that an anchor does not pull against it.
     """
     margin = MARGIN + math.ceil(min(credit_radius, max(maps.shape[1:])))
-    near = F.max_pool2d(maps[:, None], (2 * margin + 1, 1), 1, (margin, 0))
-    near = F.max_pool2d(near, (1, 2 * margin + 1), 1, (0, margin))
-    return near[:, 0] == 0.0
+    return largest_within(maps, margin) == 0.0
 
 
 def advantage_map(

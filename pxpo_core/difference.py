@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .nearby import largest_within
 from .reward import LUMINANCE, check_images
 
 STOPS = (
@@ -53,9 +54,8 @@ def change_by_area(changes: Tensor, marked: Tensor, band: int = BAND) -> AreaCha
     """
     size = (int(changes.shape[0]), int(changes.shape[1]))
     inside = F.interpolate(marked[None, None].float(), size)
-    near = F.max_pool2d(inside, (2 * band + 1, 1), 1, (band, 0))
-    near = F.max_pool2d(near, (1, 2 * band + 1), 1, (0, band))
-    return AreaChange(_mean(changes, inside[0, 0] > 0.0), _mean(changes, near[0, 0] == 0.0))
+    near = largest_within(inside[0], band)
+    return AreaChange(_mean(changes, inside[0, 0] > 0.0), _mean(changes, near[0] == 0.0))
 
 
 def _mean(changes: Tensor, where: Tensor) -> float | None:

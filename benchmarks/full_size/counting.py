@@ -11,9 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pxpo_core.lora import ATTENTION, LoRAConfig, LoRALayers, new_policy
 
-from .models import CONTEXT_TOKENS, SD15, SDXL
-
-ARCHITECTURES = {"sd15": SD15, "sdxl": SDXL}
+from .models import ARCHITECTURES, CONTEXT_TOKENS, SD15
 
 ROWS = 2
 """One picture with classifier-free guidance: with and without the prompt."""

@@ -27,6 +27,8 @@ SDXL = {
     "num_classes": "sequential", "use_temporal_attention": False, "legacy": False,
 }  # fmt: skip
 
+ARCHITECTURES = {"sd15": SD15, "sdxl": SDXL}
+
 
 @dataclass
 class FullModel:
@@ -43,7 +45,7 @@ def build(name: str, dtype: torch.dtype) -> FullModel:
     import comfy.model_patcher
     import comfy.supported_models as supported
 
-    settings = SD15 if name == "sd15" else SDXL
+    settings = ARCHITECTURES[name]
     base = supported.SD15 if name == "sd15" else supported.SDXL
     config = base(settings)
     config.set_inference_dtype(dtype, None if dtype == torch.float32 else torch.float32)

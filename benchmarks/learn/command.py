@@ -80,9 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 def _jobs(options: argparse.Namespace) -> list[Job]:
     """The missing cells, cheapest question first: seeds outside, methods inside."""
     jobs = []
-    methods = options.methods.split(",")
-    if unknown := sorted(set(methods) - set(METHODS)):
-        raise SystemExit(f"Unknown methods {unknown}; there are {sorted(METHODS)}.")
+    methods = _methods(options)
     for task in options.task or ("blue", "hair", "region", "single_image"):
         raw = options.raw / f"{task}.jsonl"
         done = records.read(raw)
@@ -116,19 +114,28 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def _methods(options: argparse.Namespace) -> list[str]:
+    methods: list[str] = options.methods.split(",")
+    if unknown := sorted(set(methods) - set(METHODS)):
+        raise SystemExit(f"Unknown methods {unknown}; there are {sorted(METHODS)}.")
+    return methods
+
+
 def _large_jobs(options: argparse.Namespace) -> list[Job]:
     """Final cells that reached their larger gain, to be looked at in many pictures."""
     jobs = []
+    methods = _methods(options)
     for task in options.task or ("blue", "hair"):
         known = records.read(options.raw / f"{task}.jsonl")
         finals = final_records(known, tuning.chosen_settings(known))
         raw = options.raw.with_name(FOLDER) / f"{task}.jsonl"
         done = records.read(raw)
-        for method in options.methods.split(","):
+        for method in methods:
             for record in finals.get((task, method), [])[: options.seeds]:
                 plan = large_look(record)
-                if plan is not None and cells.missing([cells.key_of(record)], done, plan):
-                    jobs.append(Job(cells.key_of(record), plan, raw))
+                if plan is not None:
+                    wanted = [cells.key_of(record)]
+                    jobs += [Job(cell, plan, raw) for cell in cells.missing(wanted, done, plan)]
     return jobs
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from pxpo_core.nearby import largest_within
 
 KINDS = ("none", "flip", "shift", "swap", "dilate")
 REGION = 64
@@ -58,7 +59,6 @@ def _shift(one: Tensor, generator: torch.Generator) -> Tensor:
 
 def _dilate(one: Tensor) -> Tensor:
     """[H, W] where every pixel takes the strongest mark within DILATION."""
-    size = 2 * DILATION + 1
-    high = F.max_pool2d(one[None], size, 1, DILATION)[0]
-    low = -F.max_pool2d(-one[None], size, 1, DILATION)[0]
+    high, down = largest_within(torch.stack([one, -one]), DILATION)
+    low = -down
     return torch.where(high.abs() > low.abs(), high, low)

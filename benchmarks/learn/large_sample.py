@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .cells import GAINS, Protocol, key_of
-from .statistics import images_to_gain
+from .statistics import images_to_gain, ratio
 from .tuning import curve_of
 
 PICTURES = 2048
@@ -53,13 +53,12 @@ def compared(finals: Iterable[Record], large: Iterable[Record]) -> list[dict[str
     return rows
 
 
-def _seen(evaluations: Sequence[Mapping[str, Any]], images: int) -> dict[str, float]:
+def _seen(evaluations: Sequence[Mapping[str, Any]], images: int) -> dict[str, float | None]:
     start = evaluations[0]
     now = next(e for e in evaluations if e["images"] == images)
-    found = {name: now[key] / start[key] for name, key in _OVER_START.items()}
     return {
         "pictures": now["n"],
         "gain": now["gain"],
         "frechet_at_start": start["frechet"],
-        **{name: round(value, 4) for name, value in found.items()},
+        **{name: ratio(now[key], start[key]) for name, key in _OVER_START.items()},
     }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from demo.toy_faces.captions import parse_caption
+from pxpo_core.nearby import largest_within
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 
@@ -84,12 +85,7 @@ def locality(before: Tensor, after: Tensor, marked: Tensor, band: int = 16) -> t
     before, after: [B, H, W, 3]; marked: [B, H, W] bool. NaN for a side without pixels.
     """
     change = (after - before).abs().mean(dim=-1)
-    grown = marked[:, None].float()
-    # A square's maximum is that of its rows, then of its columns: far fewer comparisons.
-    for reach in ((0, band), (band, 0)):
-        size = (2 * reach[0] + 1, 2 * reach[1] + 1)
-        grown = torch.nn.functional.max_pool2d(grown, size, 1, reach)
-    grown = grown[:, 0] > 0
+    grown = largest_within(marked.float(), band) > 0
     inside, outside = change[marked], change[~grown]
     nan = float("nan")
     return (

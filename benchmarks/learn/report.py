@@ -24,7 +24,7 @@ SHORT = ("default", "ddpo_improved", "ddpo")
 
 def write_report(results: Path, docs: Sequence[Path] = DOCS) -> int:
     """learn.json and one plot per task beside it; the tables between the docs' markers."""
-    summary = summarize(all_records(results), all_records(results, FOLDER))
+    summary = summary_of(results)
     agreement = read_agreement(results)
     (results / "learn.json").write_text(to_json(summary), encoding="utf-8")
     for name, svg in plots(summary).items():
@@ -34,6 +34,10 @@ def write_report(results: Path, docs: Sequence[Path] = DOCS) -> int:
         page.write_text(text, encoding="utf-8")
     print(json.dumps({task: sorted(found) for task, found in summary.items()}))
     return 0
+
+
+def summary_of(results: Path) -> dict[str, Any]:
+    return summarize(all_records(results), all_records(results, FOLDER))
 
 
 def all_records(results: Path, folder: str = "learn_raw") -> list[dict[str, Any]]:
@@ -251,7 +255,6 @@ def noise_table(_task: str, table: Mapping[str, Any]) -> str:
     rows = [_row(columns), "| --- " * len(columns) + "|"]
     for found in table.get("noise", {}).values():
         images = sorted(set(found["images"]))
-        mean, low, high = found["gain_interval"]
         kept, least, most = (100.0 * value for value in found["kept"])
         rows.append(
             _row(
@@ -260,7 +263,7 @@ def noise_table(_task: str, table: Mapping[str, Any]) -> str:
                     str(len(found["seeds"])),
                     f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}",
                     _mean(found["clean_gain"]),
-                    f"{mean:.2f} ({low:.2f} to {high:.2f})",
+                    _range(found["gain_interval"]),
                     f"{kept:.0f} % ({least:.0f} to {most:.0f})",
                 ]
             )
@@ -274,9 +277,8 @@ def front_table(_task: str, table: Mapping[str, Any]) -> str:
     rows = [_row(columns), "| --- " * len(columns) + "|"]
     for method in _in_order(table.get("front", {})):
         for gain, found in sorted(table["front"][method].items()):
-            above = found["above_default"] if method != "default" else []
             cells = [f"`{method}`", gain, str(len(found["seeds"])), _range(found["realism"])]
-            rows.append(_row([*cells, _range(above), str(found["pairs"]) if above else "-"]))
+            rows.append(_row([*cells, _range(found["above_default"]), str(found["pairs"] or "-")]))
     return "\n".join(rows) if len(rows) > 2 else "No gain reached yet."
 
 
@@ -294,11 +296,11 @@ def large_table(_task: str, table: Mapping[str, Any]) -> str:
     for found in table.get("large", []):
         few, many = found["few"], found["many"]
         measured = [
-            f"{few[key]:.{digits}f}, {many[key]:.{digits}f}"
-            for key, digits in (("gain", 3), ("realism", 2), ("faces", 2), ("detail", 2))
+            f"{_mean([few[key]])}, {_mean([many[key]])}" for key in ("realism", "faces", "detail")
         ]
         pictures = f"{few['pictures']}, {many['pictures']}"
-        row = [f"`{found['method']}`", str(found["seed"]), str(found["images"]), pictures]
+        gain = f"{few['gain']:.3f}, {many['gain']:.3f}"
+        row = [f"`{found['method']}`", str(found["seed"]), str(found["images"]), pictures, gain]
         rows.append(_row([*row, *measured]))
     return "\n".join(rows) if len(rows) > 2 else "No cells looked at in many pictures yet."
 

@@ -30,6 +30,11 @@ def images_to_gain(
     return None
 
 
+def ratio(a: float | None, b: float | None) -> float | None:
+    """a / b; None where either is unknown or b is 0."""
+    return None if a is None or not b else round(a / b, 4)
+
+
 def value_at_gain(
     gains: Sequence[float], values: Sequence[float | None], gain: float
 ) -> float | None:

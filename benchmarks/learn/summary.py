@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .cells import GAINS, key_of
+from .front import front
 from .large_sample import compared
 from .statistics import (
     geometric_mean_ratio,
     images_to_gain,
-    mean_interval,
+    ratio,
     value_at_gain,
     with_budget,
 )
@@ -35,6 +36,7 @@ def summarize(records: Records, large: Records = ()) -> dict[str, Any]:
     """
     settings = chosen_settings(records)
     finals_of = final_records(records, settings)
+    repeated = [record for finals in finals_of.values() for record in finals]
     result: dict[str, Any] = {}
     for task in sorted({r["task"] for r in records}):
         here = [r for r in records if r["task"] == task]
@@ -49,12 +51,11 @@ def summarize(records: Records, large: Records = ()) -> dict[str, Any]:
                 **entry,
                 "tuning": _tuning_summary(own, rate, batch),
             }
-        repeated = [r for method in methods for r in finals_of.get((task, method), [])]
         result[task] = {
             **table,
             "ratios": _ratios(task, table),
             "noise": survival(table),
-            "front": _front(task, table),
+            "front": front(table, GAINS[task]),
             "large": compared(repeated, [r for r in large if r["task"] == task]),
         }
     return result
@@ -119,14 +120,14 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
             f"{gain:.2f}": [_realism_at(r, gain) for r in finals] for gain in GAINS[task]
         },
         "gain": [e["gain"] for e in last],
-        "realism": [_ratio(e["frechet"], s["frechet"]) for e, s in zip(last, starts, strict=True)],
+        "realism": [ratio(e["frechet"], s["frechet"]) for e, s in zip(last, starts, strict=True)],
         "faces": [e["valid"] for e in last],
         "faces_at_start": [s["valid"] for s in starts],
-        "detail": [_ratio(e["detail"], s["detail"]) for e, s in zip(last, starts, strict=True)],
+        "detail": [ratio(e["detail"], s["detail"]) for e, s in zip(last, starts, strict=True)],
         "diversity": [
-            _ratio(e["diversity"], s["diversity"]) for e, s in zip(last, starts, strict=True)
+            ratio(e["diversity"], s["diversity"]) for e, s in zip(last, starts, strict=True)
         ],
-        "locality": [_ratio(e["change_inside"], e["change_outside"]) for e in last],
+        "locality": [ratio(e["change_inside"], e["change_outside"]) for e in last],
         "curves": [
             [[e["images"], e["gain"], e["frechet"], e.get("kl")] for e in r["evaluations"]]
             for r in finals
@@ -137,41 +138,9 @@ def _finals_summary(task: str, finals: Records) -> dict[str, Any]:
 def _realism_at(record: Mapping[str, Any], gain: float) -> float | None:
     """Frechet distance over its start where the gain is first reached."""
     looks = record["evaluations"]
-    distances = [_ratio(look["frechet"], looks[0]["frechet"]) for look in looks]
+    distances = [ratio(look["frechet"], looks[0]["frechet"]) for look in looks]
     found = value_at_gain([look["gain"] for look in looks], distances, gain)
     return None if found is None else round(found, 4)
-
-
-def _front(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """What each gain costs in realism: {method: {gain: distance over its start, and minus that of
-    the default on the same seeds, each as mean and 95 % interval}}."""
-    ours = table.get("default", {})
-    found: dict[str, Any] = {}
-    for name in (f"{gain:.2f}" for gain in GAINS[task]):
-        default = _at_gain(ours, name)
-        for method, entry in table.items():
-            own = _at_gain(entry, name)
-            if not own:
-                continue
-            common = sorted(set(own) & set(default))
-            differences = [own[seed] - default[seed] for seed in common]
-            found.setdefault(method, {})[name] = {
-                "realism": [round(v, 3) for v in mean_interval(list(own.values()))],
-                "seeds": sorted(own),
-                "above_default": [round(v, 3) for v in mean_interval(differences)]
-                if common
-                else [],
-                "pairs": len(common),
-            }
-    return found
-
-
-def _at_gain(entry: Mapping[str, Any], name: str) -> dict[int, float]:
-    """Seed -> realism at the gain, of the seeds that have both."""
-    if "seeds" not in entry:
-        return {}
-    values = zip(entry["seeds"], entry["realism_at_gain"][name], strict=True)
-    return {seed: value for seed, value in values if value is not None}
 
 
 def _tuning_summary(own: Records, rate: float | None, batch: int | None) -> dict[str, Any]:
@@ -188,7 +157,7 @@ def _tuning_summary(own: Records, rate: float | None, batch: int | None) -> dict
                     "images": last["images"],
                     "held_out": last["n"],
                     "gain": last["gain"],
-                    "realism": _ratio(last["frechet"], start["frechet"]),
+                    "realism": ratio(last["frechet"], start["frechet"]),
                     "faces": last["valid"],
                     "gain_held": gain_kept(record),
                 }
@@ -234,7 +203,3 @@ def _counts(entry: Mapping[str, Any], key: str, name: str, seeds: Sequence[int])
     places = [entry["seeds"].index(seed) for seed in seeds]
     counts = [entry[key][name][i] for i in places]
     return with_budget(counts, [entry["budget"][i] for i in places])
-
-
-def _ratio(a: float | None, b: float | None) -> float | None:
-    return None if a is None or not b else round(a / b, 4)

@@ -27,6 +27,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 LARGEST_SIDE = 16384
 
 T = TypeVar("T")
+_LORA = LoRAConfig()
 
 
 class ConfigError(ValueError):
@@ -63,9 +64,9 @@ class RunConfig:
 class LoRASettings:
     """[lora] PEFT's fields. use_rslora: scale by lora_alpha / sqrt(r) instead of / r."""
 
-    r: int = 8
-    lora_alpha: float = 8.0
-    target_modules: str = LoRAConfig().target_modules
+    r: int = _LORA.r
+    lora_alpha: float = _LORA.lora_alpha
+    target_modules: str = _LORA.target_modules
     use_rslora: bool = False
 
     def __post_init__(self) -> None:

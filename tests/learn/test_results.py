@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.learn import agreement, records, report
 from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
-from benchmarks.learn.large_sample import FOLDER, compared, large_look
+from benchmarks.learn.large_sample import compared, large_look
 from benchmarks.learn.plots import line_plot, mean_curve
 from benchmarks.learn.statistics import (
     geometric_mean_ratio,
@@ -355,7 +355,7 @@ def test_tables_have_a_cell_under_every_heading() -> None:
 
 
 def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
-    summary = summarize(report.all_records(RESULTS), report.all_records(RESULTS, FOLDER))
+    summary = report.summary_of(RESULTS)
     assert (RESULTS / "learn.json").read_text(encoding="utf-8") == report.to_json(summary)
     assert json.loads(report.to_json(summary)) == json.loads(json.dumps(summary))
     for name, svg in report.plots(summary).items():
