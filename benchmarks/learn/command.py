@@ -16,7 +16,7 @@ from typing import Any
 
 from . import cells, records, tuning
 from .cells import Cell, Protocol
-from .large_sample import FOLDER, large_look
+from .large_sample import FOLDER, PICTURES, large_look
 from .methods import METHODS
 from .summary import final_records
 
@@ -27,6 +27,7 @@ CALL, GRADIENT = 0.0062, 0.028
 """Seconds per image of a guided prediction, and of one with its gradient, two idle cores."""
 
 STEPS = 16
+HELD_OUT = 256
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rates", default=",".join(f"{r:g}" for r in cells.RATES))
     parser.add_argument("--batches", default="16")
     parser.add_argument("--seeds", type=int, default=5, help="how many seeds (at most 8)")
-    parser.add_argument("--budget", type=int, help="training images per cell")
-    parser.add_argument("--held-out", type=int, default=256, help="pictures per evaluation")
+    parser.add_argument("--budget", type=int, help="training images per cell; large: look there")
+    parser.add_argument(
+        "--held-out", type=int, help=f"pictures per evaluation ({HELD_OUT}; large: {PICTURES})"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="torch threads per worker")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no cell after")
@@ -108,7 +111,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
                     wanted.append((Cell(task, method, rate, batch, seed), False))
         for is_tuning in (True, False):
             budget = options.budget or (128 if is_tuning else 512)
-            plan = cells.protocol(task, budget, options.held_out)
+            plan = cells.protocol(task, budget, options.held_out or HELD_OUT)
             ask = [cell for cell, kind in wanted if kind == is_tuning]
             jobs += [Job(cell, plan, raw) for cell in cells.missing(ask, done, plan)]
     return jobs
@@ -122,7 +125,7 @@ def _methods(options: argparse.Namespace) -> list[str]:
 
 
 def _large_jobs(options: argparse.Namespace) -> list[Job]:
-    """Final cells that reached their larger gain, to be looked at in many pictures."""
+    """Final cells, to be looked at in many pictures where they reached their larger gain."""
     jobs = []
     methods = _methods(options)
     for task in options.task or ("blue", "hair"):
@@ -132,7 +135,7 @@ def _large_jobs(options: argparse.Namespace) -> list[Job]:
         done = records.read(raw)
         for method in methods:
             for record in finals.get((task, method), [])[: options.seeds]:
-                plan = large_look(record)
+                plan = large_look(record, options.held_out or PICTURES, options.budget)
                 if plan is not None:
                     wanted = [cells.key_of(record)]
                     jobs += [Job(cell, plan, raw) for cell in cells.missing(wanted, done, plan)]

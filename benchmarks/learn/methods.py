@@ -30,7 +30,7 @@ class Method:
     with its own part: on the path, the task's reward of predictions where it needs that, else the
     fitted value; always the fitted value; or nothing. target_modules: as in `LoRAConfig`.
     feedback, spoilt: how and how much of the feedback is wrong, see `feedback_noise`. auto_stop:
-    stop when the pictures fall apart, as the Update node does.
+    stop when the pictures fall apart, as the Update node does. base: the method it is a change of.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Method:
     feedback: str = "none"
     spoilt: float = 0.0
     auto_stop: bool = False
+    base: str = "default"
 
     @property
     def judges(self) -> bool:
@@ -133,7 +134,7 @@ _ANCHORED = {
 
 def _varied(base: Method, variants: Mapping[str, tuple[str, Mapping[str, Any]]]) -> list[Method]:
     return [
-        replace(base, name=name, says=f"{base.name}, but {says}", **changes)
+        replace(base, name=name, says=f"{base.name}, but {says}", base=base.name, **changes)
         for name, (says, changes) in variants.items()
     ]
 
@@ -155,6 +156,7 @@ METHODS = {
             says="DDPO with everything of path but the pixels: one credit per image, so that no "
             "pixel is without feedback",
             credit_radius=math.inf,
+            base="path",
         ),
         replace(
             _PUBLISHED,

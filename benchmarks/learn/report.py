@@ -213,7 +213,7 @@ def tuning_table(task: str, table: Mapping[str, Any]) -> str:
 
 
 def ratio_table(task: str, table: Mapping[str, Any]) -> str:
-    """Images another method needs over images the default needs."""
+    """Images a method needs over images that another one needs."""
     rows = ["| ratio | gain | geometric mean | 95 % interval | seeds |", "| --- " * 5 + "|"]
     for name, gains in sorted(table.get("ratios", {}).items()):
         for gain, found in sorted(gains.items()):
@@ -292,6 +292,7 @@ def _range(interval: Sequence[float]) -> str:
 def large_table(_task: str, table: Mapping[str, Any]) -> str:
     """Cells measured in few pictures beside the same cells in many."""
     columns = ["method", "seed", "images", "pictures", "gain", "realism", "faces", "detail"]
+    columns.append("as prompted, points")
     rows = [_row(columns), "| --- " * len(columns) + "|"]
     for found in table.get("large", []):
         few, many = found["few"], found["many"]
@@ -301,8 +302,13 @@ def large_table(_task: str, table: Mapping[str, Any]) -> str:
         pictures = f"{few['pictures']}, {many['pictures']}"
         gain = f"{few['gain']:.3f}, {many['gain']:.3f}"
         row = [f"`{found['method']}`", str(found["seed"]), str(found["images"]), pictures, gain]
-        rows.append(_row([*row, *measured]))
+        rows.append(_row([*row, *measured, _points(many["prompts"])]))
     return "\n".join(rows) if len(rows) > 2 else "No cells looked at in many pictures yet."
+
+
+def _points(changes: Mapping[str, float]) -> str:
+    """Changes of shares, in percentage points."""
+    return ", ".join(f"{field} {100 * change:+.1f}" for field, change in sorted(changes.items()))
 
 
 TABLES = {

@@ -8,6 +8,7 @@ from typing import Any
 from .cells import GAINS, key_of
 from .front import front
 from .large_sample import compared
+from .methods import METHODS
 from .statistics import (
     geometric_mean_ratio,
     images_to_gain,
@@ -175,27 +176,32 @@ def _tuning_summary(own: Records, rate: float | None, batch: int | None) -> dict
 
 
 def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Images that other methods need over images that ours needs, per gain, with 95 % intervals."""
-    ours = table.get("default", {})
-    if "seeds" not in ours:
-        return {}
+    """Images that other methods need over images that the default, and the method they are a change
+    of, need, per gain, with 95 % intervals."""
+    finals = {method: entry for method, entry in table.items() if "seeds" in entry}
     ratios: dict[str, Any] = {}
-    for method, entry in table.items():
-        if method == "default" or "seeds" not in entry:
-            continue
-        for name in (f"{gain:.2f}" for gain in GAINS[task]):
-            common = sorted(set(ours["seeds"]) & set(entry["seeds"]))
-            if not common:
-                continue
-            for quality, key in QUALITIES.items():
-                a, b = (_counts(e, key, name, common) for e in (entry, ours))
-                mean, low, high = geometric_mean_ratio(a, b, paired=True)
-                ratios.setdefault(f"{method} / default", {})[f"{name}, {quality}"] = {
-                    "ratio": round(mean, 3),
-                    "low": round(low, 3),
-                    "high": round(high, 3),
-                    "seeds": len(common),
-                }
+    for method, entry in finals.items():
+        for base in dict.fromkeys(("default", METHODS[method].base)):
+            if base != method and base in finals:
+                found = _ratios_of(task, entry, finals[base])
+                ratios |= {f"{method} / {base}": found} if found else {}
+    return ratios
+
+
+def _ratios_of(task: str, entry: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """By gain and quality; empty without common seeds."""
+    common = sorted(set(base["seeds"]) & set(entry["seeds"]))
+    ratios: dict[str, Any] = {}
+    for name in (f"{gain:.2f}" for gain in GAINS[task] if common):
+        for quality, key in QUALITIES.items():
+            a, b = (_counts(e, key, name, common) for e in (entry, base))
+            mean, low, high = geometric_mean_ratio(a, b, paired=True)
+            ratios[f"{name}, {quality}"] = {
+                "ratio": round(mean, 3),
+                "low": round(low, 3),
+                "high": round(high, 3),
+                "seeds": len(common),
+            }
     return ratios
 
 

@@ -40,6 +40,7 @@ def evaluation(images: int, gain: float, frechet: float = 1.0, valid: float = 1.
         "diversity": 2.0,
         "change_inside": 0.2,
         "change_outside": None,
+        "prompts": {"mouth": 0.9 - gain},
     }
 
 
@@ -241,6 +242,21 @@ def test_summary_counts_images_pairs_seeds_and_leaves_tuning_out() -> None:
     assert table["default"]["locality"] == [None, None]
 
 
+def test_a_change_of_another_method_is_compared_with_that_one_too() -> None:
+    ours, path, changed = {0: 32, 1: 32}, {0: 64, 1: 32}, {0: 128, 1: 64, 2: 32}
+    table = summarize(
+        [*finals("default", ours), *finals("path", path), *finals("weights_exact", changed)]
+    )["blue"]
+    found = {name: gains["0.10, any quality"]["ratio"] for name, gains in table["ratios"].items()}
+    assert found == {
+        "path / default": pytest.approx(2**0.5, abs=1e-3),
+        "weights_exact / default": pytest.approx((129 / 32 * 2) ** 0.5, abs=1e-3),
+        "weights_exact / path": pytest.approx((129 / 64 * 2) ** 0.5, abs=1e-3),
+    }
+    alone = [*finals("path", path), *finals("weights_exact", {2: 32})]
+    assert summarize(alone)["blue"]["ratios"] == {}
+
+
 def test_summary_does_not_count_a_gain_without_faces() -> None:
     broken = record(curve=[evaluation(n, 0.2, valid=0.3) for n in (32, 64)])
     entry = summarize([broken])["blue"]["default"]
@@ -313,12 +329,18 @@ def test_many_pictures_are_looked_at_where_the_larger_gain_was_first_seen() -> N
     )
     plan = large_look(few)
     assert plan == Protocol(16, (16,), 2048)
-    assert large_look(record(curve=[evaluation(16, 0.1), evaluation(20, 0.09)])) is None
+    lost = record(curve=[evaluation(16, 0.1), evaluation(20, 0.09)])
+    assert large_look(lost) is None
+    assert large_look(lost, 512, 20) == Protocol(20, (20,), 512)
+    assert large_look(lost, 512, 24) is None
     many = record(curve=[evaluation(16, 0.11, frechet=1.5)], protocol=plan.to_dict())
     many["evaluations"] = [{**seen, "n": 2048} for seen in many["evaluations"]]
     (row,) = compared([few], [many])
     assert (row["images"], row["few"]["realism"], row["many"]["realism"]) == (16, 1.2, 1.5)
     assert (row["few"]["pictures"], row["many"]["pictures"]) == (64, 2048)
+    assert row["many"]["prompts"] == {"mouth": pytest.approx(-0.11)}
+    assert "| 64, 2048 |" in report.large_table("blue", {"large": [row]})
+    assert "| mouth -11.0 |" in report.large_table("blue", {"large": [row]})
     assert compared([record("ddpo")], [many]) == []
 
 
