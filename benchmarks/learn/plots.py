@@ -18,9 +18,10 @@ def line_plot(
     curves: Mapping[str, Sequence[Curve]],
     levels: Sequence[float] = (),
 ) -> str:
-    """An SVG of one thin line per seed and one thick one of their mean per name.
+    """An SVG of one thin line per curve and one thick one of their mean per name.
 
-    levels: dashed horizontal lines. The mean is drawn where every curve of a name has a point.
+    levels: dotted horizontal lines. The mean is drawn where every curve of a name has a point.
+    Names beyond the colours get dashed lines in the same colours.
     """
     points = [p for many in curves.values() for curve in many for p in curve]
     xs, ys = [p[0] for p in points] or [0.0, 1.0], [p[1] for p in points] or [0.0, 1.0]
@@ -54,20 +55,19 @@ def line_plot(
     for level in levels:
         parts.append(
             f'<path d="M{at(x_low, level)}L{at(x_high, level)}" stroke="#999" '
-            'stroke-dasharray="4 4"/>'
+            'stroke-dasharray="2 4"/>'
         )
     for i, (name, many) in enumerate(curves.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        for curve in many:
-            parts.append(_path([at(*p) for p in curve], colour, 0.8, 0.45))
+        pen = _pen(i)
+        for curve in many if len(many) > 1 else ():
+            parts.append(_path([at(*p) for p in curve], pen, 0.8, 0.45))
         mean = mean_curve(many)
-        if len(many) > 1 and mean:
-            parts.append(_path([at(*p) for p in mean], colour, 2.6, 1.0))
-        y = TOP + 8 + 18 * i
-        parts.append(
-            f'<rect x="{WIDTH - RIGHT + 12}" y="{y - 9}" width="14" height="4" fill="{colour}"/>'
-        )
-        parts.append(_text(WIDTH - RIGHT + 32, y - 3, f"{name} ({len(many)})"))
+        if mean:
+            parts.append(_path([at(*p) for p in mean], pen, 2.6, 1.0))
+        x, y = WIDTH - RIGHT + 12, TOP + 1 + 18 * i
+        parts.append(_path([f"{x},{y}", f"{x + 22},{y}"], pen, 3.0, 1.0))
+        count = f" ({len(many)})" if len(many) > 1 else ""
+        parts.append(_text(x + 28, y + 4, f"{name}{count}"))
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
 
@@ -102,9 +102,15 @@ def _floor_log10(value: float) -> int:
     return exponent
 
 
-def _path(points: Sequence[str], colour: str, width: float, opacity: float) -> str:
+def _pen(place: int) -> str:
+    """How a name's lines are drawn."""
+    dashed = ' stroke-dasharray="6 3"' if place >= len(COLOURS) else ""
+    return f'stroke="{COLOURS[place % len(COLOURS)]}"{dashed}'
+
+
+def _path(points: Sequence[str], pen: str, width: float, opacity: float) -> str:
     return (
-        f'<path d="M{"L".join(points)}" fill="none" stroke="{colour}" stroke-width="{width}" '
+        f'<path d="M{"L".join(points)}" fill="none" {pen} stroke-width="{width}" '
         f'stroke-opacity="{opacity}"/>'
     )
 

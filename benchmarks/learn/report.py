@@ -291,8 +291,8 @@ def _range(interval: Sequence[float]) -> str:
 
 def large_table(_task: str, table: Mapping[str, Any]) -> str:
     """Cells measured in few pictures beside the same cells in many."""
-    columns = ["method", "seed", "images", "pictures", "gain", "realism", "faces", "detail"]
-    columns.append("as prompted, points")
+    measures = ["gain", "realism", "faces", "detail", "as prompted, points"]
+    columns = ["method", "seed", "images", "pictures", *measures]
     rows = [_row(columns), "| --- " * len(columns) + "|"]
     for found in table.get("large", []):
         few, many = found["few"], found["many"]

@@ -306,6 +306,11 @@ def test_plot_has_a_line_per_seed_and_a_mean() -> None:
     assert svg.count('stroke-width="0.8"') == 2
     assert svg.count('stroke-width="2.6"') == 1
     assert "a &lt;b&gt; (2)" in svg
+    assert "dasharray" not in svg.replace('stroke-dasharray="2 4"', "")
+    many = line_plot("t", "x", "y", {f"m{i}": [[(0, 0), (1, i)]] for i in range(9)})
+    assert (many.count('stroke-width="0.8"'), many.count('stroke-width="2.6"')) == (0, 9)
+    assert many.count('stroke-dasharray="6 3"') == 2
+    assert ">m8<" in many
     assert mean_curve([[(0, 0), (1, 1)], [(0, 2), (1, 3), (2, 9)]]) == [(0, 1), (1, 2)]
 
 
@@ -317,7 +322,7 @@ def test_noise_is_compared_after_equally_many_images() -> None:
     assert (found["images"], found["clean_gain"], found["gain"]) == ([64], [0.2], [0.05])
     assert found["kept"][0] == pytest.approx(0.25)
     made = report.plots(summary)
-    assert "flip (1)" in made["learn_blue_noise.svg"]
+    assert ">flip<" in made["learn_blue_noise.svg"]
     assert "learn_blue_anchor.svg" not in made
     assert "25 % (25 to 25)" in report.noise_table("blue", summary["blue"])
     assert summarize([clean])["blue"]["noise"] == {}
