@@ -138,7 +138,9 @@ def _large_jobs(options: argparse.Namespace) -> list[Job]:
                 plan = large_look(record, options.held_out or PICTURES, options.budget)
                 if plan is not None:
                     wanted = [cells.key_of(record)]
-                    jobs += [Job(cell, plan, raw) for cell in cells.missing(wanted, done, plan)]
+                    # A look after more images says nothing of this one.
+                    there = [r for r in done if r["protocol"]["budget"] == plan.budget]
+                    jobs += [Job(cell, plan, raw) for cell in cells.missing(wanted, there, plan)]
     return jobs
 
 

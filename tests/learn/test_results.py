@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.learn import agreement, records, report
+from benchmarks.learn import agreement, command, records, report
 from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
 from benchmarks.learn.large_sample import compared, large_look
 from benchmarks.learn.plots import line_plot, mean_curve
@@ -347,6 +347,19 @@ def test_many_pictures_are_looked_at_where_the_larger_gain_was_first_seen() -> N
     assert "| 64, 2048 |" in report.large_table("blue", {"large": [row]})
     assert "| mouth -11.0 |" in report.large_table("blue", {"large": [row]})
     assert compared([record("ddpo")], [many]) == []
+
+
+def test_a_look_after_more_images_does_not_stand_for_an_earlier_one(tmp_path: Path) -> None:
+    raw = tmp_path / "learn_raw"
+    records.append(raw / "blue.jsonl", record(curve=[evaluation(n, 0.12) for n in (16, 20)]))
+    asked = ["large", "--task", "blue", "--methods", "default", "--raw", str(raw)]
+    options = command._parser().parse_args(asked)
+    (job,) = command._large_jobs(options)
+    assert job.plan == Protocol(16, (16,), 2048)
+    for images, left in ((20, 1), (16, 0)):
+        protocol = Protocol(images, (images,), 2048).to_dict()
+        records.append(job.raw, record(curve=[evaluation(images, 0.1)], protocol=protocol))
+        assert len(command._large_jobs(options)) == left
 
 
 def test_ratio_of_means_keeps_pairs_together() -> None:
