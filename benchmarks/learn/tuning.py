@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .cells import GAINS, key_of
+from .methods import METHODS
 from .statistics import images_to_gain
 
 REALISM = 1.25
@@ -16,7 +17,9 @@ REALISM = 1.25
 FACES = 0.9
 """... and this share of the start's valid faces is kept."""
 
-ABLATED = "default"
+RIVALS = ("ddpo", "ddpo_improved", "pxpo")
+"""What `default` is compared with, each at its own best."""
+
 Settings = dict[tuple[str, str], tuple[float, int]]
 
 
@@ -77,15 +80,16 @@ def _rank(task: str, records: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
 
 
 def setting_for(chosen: Settings, task: str, method: str) -> tuple[float, int] | None:
-    """The method's own setting; an ablation that was not tuned runs with the default's.
+    """The method's own setting; what was not tuned runs as the method that it is a change of.
 
-    Marking like instead of dislike is the same task turned round: it has no tuning of its own.
+    Rivals are tuned or do not run. Marking like instead of dislike is the same task turned round:
+    it has no tuning of its own.
     """
     task = task.removesuffix("_like")
     if (task, method) in chosen:
         return chosen[task, method]
-    own = {"ddpo", "ddpo_improved", "pxpo", "path", ABLATED}
-    return None if method in own else chosen.get((task, ABLATED))
+    base = METHODS[method].base
+    return None if method == base or method in RIVALS else setting_for(chosen, task, base)
 
 
 def at_an_edge(rate: float, tried: Iterable[float]) -> bool:

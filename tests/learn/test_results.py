@@ -204,10 +204,13 @@ def test_a_setting_tried_on_fewer_seeds_does_not_compete() -> None:
     assert chosen_settings([lucky, *solid])["blue", "default"] == (1e-3, 16)
 
 
-def test_ablations_run_with_the_defaults_setting_and_rivals_only_with_their_own() -> None:
+def test_ablations_run_with_the_setting_of_what_they_change_and_rivals_with_their_own() -> None:
     chosen = {("blue", "default"): (1e-3, 16)}
     assert setting_for(chosen, "blue", "radius_4") == (1e-3, 16)
+    assert setting_for(chosen, "blue", "whole_path") == (1e-3, 16)
+    assert setting_for({**chosen, ("blue", "path"): (3e-3, 8)}, "blue", "whole_path") == (3e-3, 8)
     assert setting_for(chosen, "blue", "ddpo") is None
+    assert setting_for({}, "blue", "radius_4") is None
     painted = {("single_image", "default"): (3e-3, 4)}
     assert setting_for(painted, "single_image_like", "default") == (3e-3, 4)
 
