@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,3 +227,23 @@ def test_keys_and_labels(open_page: OpenPage, pictures: list[str]) -> None:
             .map(e => e.outerHTML)"""
     )
     assert nameless == []
+
+
+def test_a_picture_that_is_not_there_says_so(open_page: OpenPage, pictures: list[str]) -> None:
+    page = open_page()
+    held: list[Any] = []
+    page.page.route("**/view?*.jpg*", lambda route: held.append(route))
+    page.build(pictures[:1])
+    page.press()
+    hint = page.page.locator(".pxpo-hint:visible")
+    try:
+        hint.filter(has_text="Loading the picture").wait_for()
+        for route in held:
+            route.abort()
+        hint.filter(has_text="cannot be loaded").wait_for()
+    finally:
+        page.page.unroute_all(behavior="ignoreErrors")
+    page.errors.clear()  # the browser says that a picture was not there
+    page.page.reload()
+    page.page.locator(".pxpo-stage").first.wait_for()
+    hint.wait_for(state="detached")

@@ -60,8 +60,6 @@ export class Panel {
     });
     this.strip.update();
     const { page } = session;
-    stage.hint.textContent = page ? "" : "Press Run. The pictures to paint on appear here.";
-    stage.hint.hidden = Boolean(page);
     stage.element.classList.toggle("pxpo-locked", session.locked);
     stage.element.setAttribute(
       "aria-label",

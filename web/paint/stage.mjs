@@ -131,13 +131,22 @@ export class Stage {
     const names = new Set(this.session.pages.map((one) => one.picture));
     for (const name of this.pictures.keys()) if (!names.has(name)) this.pictures.delete(name);
     const image = new Image();
-    image.addEventListener("load", () => this.redraw());
+    for (const end of ["load", "error"]) image.addEventListener(end, () => this.redraw());
     image.src = this.pictureUrl(page);
     this.pictures.set(page.picture, image);
     return null;
   }
 
-  /** The picture's pixels, for the fill tool. */
+  /** What to say where no picture is to be seen, else "". */
+  #absence(page) {
+    if (!page) return "Press Run. The pictures to paint on appear here.";
+    if (this.#picture(page)) return "";
+    return this.pictures.get(page.picture).complete
+      ? "This picture cannot be loaded. Reload the page, or press Run for new ones."
+      : "Loading the picture…";
+  }
+
+  /** The picture's pixels, for the fill tool; null while it is not loaded. */
   pixels(page) {
     const image = this.#picture(page);
     if (!image) return null;
@@ -162,6 +171,8 @@ export class Stage {
         this.#refit();
       }
     }
+    this.hint.textContent = this.#absence(page);
+    this.hint.hidden = !this.hint.textContent;
     const frame = this.size();
     const sharpness = this.#sharpness();
     const [width, height] = [frame.width, frame.height].map((n) => Math.round(n * sharpness));
