@@ -68,6 +68,7 @@ class Advantage:
 
     run_scale: the rms of the run's first non-zero round. agreement: 0..1, how far a person's rounds
     agree, see `ValueSums`; opposite: they say the opposite of all before, which are forgotten.
+    reliability: 0..1, the share of the guess of a rule's rewards that is believed.
     strength = min(1, rms / run_scale) agreement scales the optimizer step, because Adam forgets
     how large a gradient was, and takes full steps of marks set by chance.
     unmarked: [B, h, w] 0..1, how hard an anchor may hold the pixels; None: not known, all of them.
@@ -83,6 +84,7 @@ class Advantage:
     foresight: Foresight | None = None
     agreement: float = 1.0
     opposite: bool = False
+    reliability: float = 1.0
 
     @property
     def is_zero(self) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from .credit import Advantage, StepSplit, advantage_map, area_average
 from .metrics import summarize_rewards
 from .reward import PixelReward
-from .stepwise import fitted_credit, judged_credit, side_by_side
+from .stepwise import fitted_credit, judged_credit, places_told_apart, side_by_side
 from .update import UpdateResult
 from .value import ValueSums
 
@@ -109,13 +109,15 @@ def round_advantages(
         running = None
 
     latent_maps = area_average(maps, size)
-    liked, split, agreement, opposite = memory.liked, None, 1.0, False
+    liked, split, agreement, opposite, believed = memory.liked, None, 1.0, False, 1.0
     if predictions is not None and judged is not None:
         split = _judged_split(rewards, size, predictions, judged)
     elif predictions is not None and reviewed.any():
-        liked, opposite = _liked_after(memory.liked, predictions, latent_maps, reviewed)
-        trust = PAINTED_TRUST if memory.painted else 1.0
-        split = partial(fitted_credit, predictions, liked.fitted(), reviewed, trust)
+        liked, opposite = _liked_after(memory, predictions, latent_maps, reviewed)
+        # Of marks, the guess is what is learned from. What rules say is learned from in any case,
+        # and a guess only says what was to be expected: a wrong one misleads.
+        trust, believed = (PAINTED_TRUST, 1.0) if memory.painted else (1.0, liked.reliability)
+        split = partial(fitted_credit, predictions, liked.fitted(believed), reviewed, trust)
         agreement = liked.agreement if memory.painted else 1.0
     batches = [reward.batch for reward in rewards]
     advantage = advantage_map(
@@ -129,7 +131,7 @@ def round_advantages(
         credit_radius=credit_radius,
         split=split,
     )
-    advantage = replace(advantage, agreement=agreement, opposite=opposite)
+    advantage = replace(advantage, agreement=agreement, opposite=opposite, reliability=believed)
     ends = itertools.accumulate(batches)
     advantages = [
         advantage.rows(slice(end - batch, end)) for batch, end in zip(batches, ends, strict=True)
@@ -141,14 +143,25 @@ def round_advantages(
 
 
 def _liked_after(
-    liked: ValueSums | None, predictions: Sequence[Tensor], maps: Tensor, reviewed: Tensor
+    memory: RewardMemory, predictions: Sequence[Tensor], maps: Tensor, reviewed: Tensor
 ) -> tuple[ValueSums, bool]:
     """What is liked once the reviewed pictures and their maps [B, h, w] are known too, and whether
     that is the opposite of what was liked before."""
     finished = torch.cat([made[-1] for made in predictions])[reviewed]
-    liked = liked or ValueSums.begin(finished)
-    new = liked.of_round(finished, maps[reviewed])
+    liked = memory.liked or ValueSums.begin(finished)
+    where = None if memory.painted else worth_foreseeing(maps[reviewed])
+    new = liked.of_round(finished, maps[reviewed], where)
     return liked.with_round(new), new.opposite
+
+
+def worth_foreseeing(maps: Tensor) -> Tensor:
+    """Where a rule's maps [B, h, w] differ between pictures, else everywhere: [h, w] bool.
+
+    Elsewhere nothing is learned, and a guess that is also fitted to what a rule never looks at
+    spends itself on where the rule looks. A person's unmarked places say that nothing is wrong.
+    """
+    told = places_told_apart(maps - maps.mean(dim=0))
+    return told if bool(told.any()) else torch.ones_like(told)
 
 
 def _judged_split(

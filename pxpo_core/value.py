@@ -35,6 +35,9 @@ KEPT = 0.9
 OPPOSITE = -0.5
 """Agreement of a round with the ones before, see `ValueSums`, below which it says the opposite."""
 
+FOLDS = 8
+"""Into how many parts a round's pictures are divided at most, to foresee each by the others."""
+
 CHANCE, CLEAR = 0.05, 0.15
 """Agreement that signs set by chance still show, and agreement that leaves no doubt. Where a
 quarter of the regions has the wrong sign it is 0.06 to 0.33 (learn_contradiction.json)."""
@@ -47,6 +50,7 @@ class RoundSums:
     gram: Tensor
     moments: Tensor
     agreed: Tensor
+    borne_out: Tensor
 
     @property
     def opposite(self) -> bool:
@@ -63,6 +67,7 @@ class ValueSums:
     the random features. gram: [F, F] and moments: [F, 2], of the maps and of their sizes without
     sign; the last feature is 1. agreed: [2], how much the earlier rounds' guesses of maps and of
     sizes found in each new round; their ratio is 1 where all signs were as expected, 0 by chance.
+    borne_out: [2], guesses of pictures that were left out, times their maps and times themselves.
     All are float32, as files keep them: a run that was read back goes on exactly as one that never
     stopped.
     """
@@ -74,6 +79,7 @@ class ValueSums:
     gram: Tensor
     moments: Tensor
     agreed: Tensor
+    borne_out: Tensor
 
     @classmethod
     def begin(cls, latents: Tensor) -> "ValueSums":
@@ -93,11 +99,13 @@ class ValueSums:
             torch.zeros((features, features)),
             torch.zeros((features, 2)),
             torch.zeros(2),
+            torch.zeros(2),
         )
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], prefix: str) -> "ValueSums | None":
-        """What `tensors` wrote; None where nothing is."""
+        """What `tensors` wrote; None where nothing is. Older runs do not know `borne_out`."""
+        tensors = {prefix + "borne_out": torch.zeros(2), **tensors}
         found = {field.name: tensors.get(prefix + field.name) for field in fields(cls)}
         known = {name: tensor for name, tensor in found.items() if tensor is not None}
         return cls(**known) if len(known) == len(found) else None
@@ -114,16 +122,22 @@ class ValueSums:
         itself = seen[0].flatten(1).T
         return torch.cat([random, itself, place, torch.ones_like(place[:, :1])], dim=1)
 
-    def of_round(self, latents: Tensor, maps: Tensor) -> RoundSums:
-        """A new round's pictures [B, C, h, w] and maps [B, h, w], compared with earlier rounds."""
-        stride = -(-maps.numel() // MOST_PIXELS)
-        rows = [self.features(latents[i : i + 1])[::stride].double() for i in range(len(latents))]
-        wanted = [_with_sizes(one.flatten()[::stride].double()) for one in maps]
-        return RoundSums(
-            torch.stack([row.T @ row for row in rows]).sum(dim=0),
-            torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)]).sum(dim=0),
-            self._foreseen(rows, wanted),
+    def of_round(self, latents: Tensor, maps: Tensor, where: Tensor | None = None) -> RoundSums:
+        """A new round's pictures [B, C, h, w] and maps [B, h, w], compared with earlier rounds.
+
+        where: [h, w] bool, the places to learn from; None: all of them.
+        """
+        chosen = torch.ones_like(maps[0], dtype=torch.bool) if where is None else where
+        places = chosen.flatten().nonzero()[:, 0]
+        places = places[:: max(1, -(-len(maps) * len(places) // MOST_PIXELS))]
+        rows = [self.features(latents[i : i + 1])[places].double() for i in range(len(latents))]
+        wanted = [_with_sizes(one.flatten()[places].double()) for one in maps]
+        grams = torch.stack([row.T @ row for row in rows])
+        moments = torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)])
+        new = RoundSums(
+            grams.sum(dim=0), moments.sum(dim=0), self._foreseen(rows, wanted), torch.zeros(2)
         )
+        return replace(new, borne_out=self._borne_out(new, rows, wanted, grams, moments))
 
     def with_round(self, new: RoundSums) -> "ValueSums":
         """The sums once a round is in them.
@@ -138,21 +152,54 @@ class ValueSums:
             gram=(kept * self.gram.double() + new.gram).float(),
             moments=(kept * self.moments.double() + new.moments).float(),
             agreed=(kept * self.agreed.double() + agreed).float(),
+            borne_out=(kept * self.borne_out.double() + new.borne_out).float(),
         )
 
-    def after(self, latents: Tensor, maps: Tensor) -> "ValueSums":
+    def after(self, latents: Tensor, maps: Tensor, where: Tensor | None = None) -> "ValueSums":
         """The sums once these pictures and their maps are in them."""
-        return self.with_round(self.of_round(latents, maps))
+        return self.with_round(self.of_round(latents, maps, where))
 
     def _foreseen(self, rows: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """What earlier rounds say of a new one's maps and sizes [n, 2], times these: [2]."""
         found = torch.zeros(2, dtype=torch.float64)
         if not bool(self.gram.any()):
             return found
-        weights = self._weights()
+        weights = _fit(self.gram.double(), self.moments.double())
         for row, y in zip(rows, wanted, strict=True):
             found += (row @ weights * y).sum(dim=0)
         return found
+
+    def _borne_out(
+        self,
+        new: RoundSums,
+        rows: Sequence[Tensor],
+        wanted: Sequence[Tensor],
+        grams: Tensor,
+        moments: Tensor,
+    ) -> Tensor:
+        """Each part of a round foreseen by earlier rounds and its other parts: [2], `borne_out`."""
+        found = torch.zeros(2, dtype=torch.float64)
+        if len(rows) < 2 and not bool(self.gram.any()):
+            return found
+        kept = 0.0 if new.opposite else KEPT
+        for part in torch.arange(len(rows)).tensor_split(min(FOLDS, len(rows))):
+            weights = _fit(
+                kept * self.gram.double() + new.gram - grams[part].sum(dim=0),
+                kept * self.moments.double() + new.moments - moments[part].sum(dim=0),
+            )
+            for i in part.tolist():
+                guess = rows[i] @ weights[:, 0]
+                found += torch.stack([guess @ wanted[i][:, 0], guess @ guess])
+        return found
+
+    @property
+    def reliability(self) -> float:
+        """How much of the guess to believe, 0..1: what predicts left-out pictures best.
+
+        1 too while no picture could be foreseen by others.
+        """
+        truly, guessed = (float(found) for found in self.borne_out)
+        return 1.0 if guessed <= 0.0 else min(1.0, max(0.0, truly / guessed))
 
     @property
     def agreement(self) -> float:
@@ -165,9 +212,9 @@ class ValueSums:
             return 1.0
         return min(1.0, max(0.0, (signed / unsigned - CHANCE) / (CLEAR - CHANCE)))
 
-    def fitted(self) -> Value:
-        """The guess that fits the maps best, in the squared error."""
-        weights = self._weights()[:, 0]
+    def fitted(self, share: float = 1.0) -> Value:
+        """A share of the guess that fits the maps best, in the squared error."""
+        weights = share * _fit(self.gram.double(), self.moments.double())[:, 0]
 
         def value(latents: Tensor) -> Tensor:
             size = latents.shape[-2:]
@@ -181,14 +228,14 @@ class ValueSums:
 
         return value
 
-    def _weights(self) -> Tensor:
-        """What each feature adds to the guess of a map and of its size: [F, 2] float64."""
-        gram = self.gram.double()
-        rows_seen = gram[-1, -1]
-        variance = gram.diagonal() / rows_seen - (gram[-1] / rows_seen).square()
-        damping = torch.diag(RIDGE * variance.clamp(min=0.0) + DAMPING)
-        weights: Tensor = torch.linalg.solve(gram + rows_seen * damping, self.moments.double())
-        return weights
+
+def _fit(gram: Tensor, moments: Tensor) -> Tensor:
+    """What each feature adds to the guess of a map and of its size: [F, 2] float64."""
+    rows_seen = gram[-1, -1]
+    variance = gram.diagonal() / rows_seen - (gram[-1] / rows_seen).square()
+    damping = torch.diag(RIDGE * variance.clamp(min=0.0) + DAMPING)
+    weights: Tensor = torch.linalg.solve(gram + rows_seen * damping, moments)
+    return weights
 
 
 def fit_value(latents: Tensor, maps: Tensor) -> Value:

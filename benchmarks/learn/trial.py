@@ -275,6 +275,7 @@ def _signs(
         **picture_signs(small_pictures(pictures)).to_dict(),
         "signal": advantage.rms,
         "agreement": advantage.agreement,
+        "reliability": advantage.reliability,
         "drift": drift,
     }
     return {**signs, "warnings": health.warnings(signs, rounds, painted)}

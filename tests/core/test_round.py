@@ -1,11 +1,13 @@
 """What a run remembers between rounds: its scale and its usual reward."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pxpo_core.credit import leave_one_out
 from pxpo_core.reward import PixelReward
-from pxpo_core.round import RewardMemory, round_advantages
+from pxpo_core.round import RewardMemory, round_advantages, worth_foreseeing
 
 SIZE = (4, 4)
 
@@ -130,11 +132,37 @@ def test_painted_marks_count_for_what_they_say_together():
     for painted in (False, True):
         feedback = reward(4, 1, painted=painted)
         (advantage,), memory = round_advantages([feedback], SIZE, RewardMemory(painted), 0.0, made)
-        explained = memory.liked.fitted()(made[0][0])
+        believed = 1.0 if painted else memory.liked.reliability
+        explained = memory.liked.fitted(believed)(made[0][0])
         rests.append((advantage.foresight.earned - explained, means(given) - explained))
-    (rule, unexplained), (person, _) = rests
+    (rule, unexplained), (person, unsaid) = rests
     torch.testing.assert_close(rule, leave_one_out(unexplained))
-    torch.testing.assert_close(person, 0.1 * leave_one_out(unexplained))
+    torch.testing.assert_close(person, 0.1 * leave_one_out(unsaid))
+
+
+def test_what_a_rule_is_foreseen_to_say_counts_as_far_as_it_can_be_foreseen():
+    made, given = [pictures(4, 0)], reward(4, 1)
+    (advantage,), memory = round_advantages([given], SIZE, RewardMemory(), 0.0, made)
+    assert advantage.reliability == memory.liked.reliability < 0.5, "rewards by chance"
+    guess = memory.liked.fitted()(made[0][0])
+    torch.testing.assert_close(
+        advantage.foresight.value(made[0][0]), memory.liked.reliability * guess
+    )
+
+
+def test_a_rule_is_foreseen_where_it_tells_pictures_apart_and_a_person_everywhere():
+    maps = torch.zeros(4, *SIZE)
+    maps[:, 0] = torch.arange(4.0)[:, None]
+    assert worth_foreseeing(maps).tolist() == [[True] * SIZE[1]] + [[False] * SIZE[1]] * (
+        SIZE[0] - 1
+    )
+    assert bool(worth_foreseeing(maps[:1]).all()), "one picture: nothing to compare"
+    assert bool(worth_foreseeing(torch.ones(4, *SIZE)).all()), "nothing differs"
+    given = torch.repeat_interleave(torch.repeat_interleave(maps, 8, dim=1), 8, dim=2)
+    for painted, places in ((False, SIZE[1]), (True, SIZE[0] * SIZE[1])):
+        feedback = replace(reward(4, 0, painted=painted), map=given)
+        _, memory = round_advantages([feedback], SIZE, RewardMemory(painted), 0.0, [pictures(4, 0)])
+        assert memory.liked.gram[-1, -1] == 4 * places
 
 
 @pytest.mark.parametrize("painted", [False, True])

@@ -91,6 +91,65 @@ def test_a_first_round_has_nothing_to_agree_with():
     assert blank.after(pictures(1), wish(pictures(1))).agreement == 1.0
 
 
+def test_a_guess_is_better_where_it_has_nothing_else_to_fit():
+    """A rule that looks at a corner only: to fit the rest as well costs the corner."""
+    corner = torch.zeros(12, 12, dtype=torch.bool)
+    corner[:4, :5] = True
+    anywhere = inside = ValueSums.begin(pictures(0))
+    for number in range(4):
+        maps = wish(pictures(number)) * corner
+        anywhere = anywhere.after(pictures(number), maps)
+        inside = inside.after(pictures(number), maps, corner)
+    assert float(inside.gram[-1, -1]) < 0.2 * float(anywhere.gram[-1, -1])
+    unseen = pictures(99)
+
+    def error(sums: ValueSums) -> float:
+        return float((sums.fitted()(unseen) - wish(unseen))[:, corner].square().mean())
+
+    assert error(inside) < 0.5 * error(anywhere)
+
+
+def by_chance(seed: int) -> Tensor:
+    return torch.randn((4, 12, 12), generator=torch.Generator().manual_seed(1000 + seed))
+
+
+def test_a_guess_is_as_reliable_as_left_out_pictures_say():
+    clear = blind = ValueSums.begin(pictures(0))
+    for number in range(3):
+        clear = clear.after(pictures(number), wish(pictures(number)))
+        blind = blind.after(pictures(number), by_chance(number))
+        assert clear.reliability > 0.95
+        assert blind.reliability < 0.2
+
+
+def test_of_an_uncertain_guess_a_share_foresees_new_pictures_better_than_all_or_nothing():
+    sums = ValueSums.begin(pictures(0))
+    for number in range(4):
+        maps = wish(pictures(number)) + 5.0 * by_chance(number)
+        sums = sums.after(pictures(number), maps)
+    share, unseen = sums.reliability, pictures(99)
+
+    def error(part: float) -> float:
+        return float((sums.fitted(part)(unseen) - wish(unseen)).square().mean())
+
+    assert 0.1 < share < 0.9
+    assert error(share) < min(error(0.0), error(1.0))
+
+
+def test_one_picture_alone_cannot_be_foreseen():
+    first = pictures(0)[:1]
+    sums = ValueSums.begin(first).after(first, wish(first))
+    assert sums.reliability == 1.0
+    assert sums.after(pictures(1)[:1], -wish(pictures(1)[:1])).reliability < 1.0
+
+
+def test_a_guess_of_something_else_is_not_held_against_a_new_wish():
+    sums = ValueSums.begin(pictures(0))
+    for number in range(4):
+        sums = sums.after(pictures(number), wish(pictures(number)))
+    assert sums.after(pictures(5), -wish(pictures(5))).reliability > 0.95
+
+
 def test_an_earlier_round_counts_less_with_every_later_one():
     first = ValueSums.begin(pictures(0)).after(pictures(0), wish(pictures(0)))
     own = ValueSums.begin(pictures(0)).after(pictures(1), wish(pictures(1)))
@@ -120,5 +179,7 @@ def test_what_was_written_down_is_read_back():
     assert again is not None
     assert all(torch.equal(tensor, again.tensors("a.")[name]) for name, tensor in written.items())
     assert ValueSums.load(written, "b.") is None
+    older = {name: tensor for name, tensor in written.items() if name != "a.borne_out"}
+    assert ValueSums.load(older, "a.").reliability == 1.0, "runs of older versions go on"
     del written["a.mix"]
     assert ValueSums.load(written, "a.") is None
