@@ -256,10 +256,19 @@ def _measure_contradiction(threads: int) -> int:
     return _keep("learn_contradiction.json", measure(bench, task))
 
 
+def _measure_foresight(threads: int) -> int:
+    from .foresight import measure
+
+    bench = _bench(threads, fast=True, number=0)
+    tasks = bench.tasks("blue", "hair", "region", "alignment")
+    return _keep("learn_foresight.json", measure(bench.world, tasks))
+
+
 MEASUREMENTS = {
     "precision": _measure_precision,
     "agreement": _measure_agreement,
     "contradiction": _measure_contradiction,
+    "foresight": _measure_foresight,
 }
 """What is measured without any training, given a number of threads."""
 
