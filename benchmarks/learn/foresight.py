@@ -36,28 +36,32 @@ class Seen:
 
 
 def measure(world: ToyWorld, tasks: Sequence[Task]) -> dict[str, Any]:
-    """{task: {"finished": per tuning seed, "predictions": {sigma: per tuning seed}}}, each the
-    share that a value fitted to earlier rounds explains of the next one; "reliability": what these
-    earlier rounds say of the value."""
+    """{task: {...}}, a list with one figure per tuning seed each.
+
+    finished, predictions {sigma}: the share that a value fitted to earlier rounds explains of the
+    next one. fitted_everywhere: of finished pictures, had it been fitted to all places.
+    reliability: what the earlier rounds say of the value.
+    """
     return {task.name: _of_task(world, task) for task in tasks}
 
 
 def _of_task(world: ToyWorld, task: Task) -> dict[str, Any]:
-    finished, reliability, by_sigma = [], [], dict[str, list[float]]()
+    found: dict[str, list[float]] = {"finished": [], "fitted_everywhere": [], "reliability": []}
+    by_sigma: dict[str, list[float]] = {}
     for seed in TUNING_SEEDS:
-        sums: ValueSums | None = None
-        for number in range(1, ROUNDS + 1):
-            _, seen = _round(world, task, seed, number, unfinished=False)
-            where = worth_foreseeing(seen.maps)
-            sums = (sums or ValueSums.begin(seen.latents)).after(seen.latents, seen.maps, where)
-        assert sums is not None
+        rounds = [_round(world, task, seed, n, unfinished=False)[1] for n in range(1, ROUNDS + 1)]
+        sums = everywhere = ValueSums.begin(rounds[0].latents)
+        for seen in rounds:
+            sums = sums.after(seen.latents, seen.maps, worth_foreseeing(seen.maps))
+            everywhere = everywhere.after(seen.latents, seen.maps)
         predicted, seen = _round(world, task, seed, ROUNDS + 1, unfinished=True)
         value, where = sums.fitted(), worth_foreseeing(seen.maps)
-        finished.append(explained(value, seen, where))
-        reliability.append(round(sums.reliability, 3))
+        found["finished"].append(explained(value, seen, where))
+        found["fitted_everywhere"].append(explained(everywhere.fitted(), seen, where))
+        found["reliability"].append(round(sums.reliability, 3))
         for sigma, prediction in predicted.items():
             by_sigma.setdefault(f"{sigma:.2f}", []).append(explained(value, prediction, where))
-    return {"finished": finished, "predictions": by_sigma, "reliability": reliability}
+    return {**found, "predictions": by_sigma}
 
 
 def _round(
