@@ -179,16 +179,15 @@ class ValueSums:
     ) -> Tensor:
         """Each part of a round foreseen by earlier rounds and its other parts: [2], `borne_out`."""
         found = torch.zeros(2, dtype=torch.float64)
-        if len(rows) < 2 and not bool(self.gram.any()):
-            return found
         kept = 0.0 if new.opposite else KEPT
         for part in torch.arange(len(rows)).tensor_split(min(FOLDS, len(rows))):
-            weights = _fit(
-                kept * self.gram.double() + new.gram - grams[part].sum(dim=0),
-                kept * self.moments.double() + new.moments - moments[part].sum(dim=0),
-            )
+            gram = kept * self.gram.double() + new.gram - grams[part].sum(dim=0)
+            if not bool(gram[-1, -1] > 0.0):
+                continue  # one picture, and no earlier round to guess it from
+            moment = kept * self.moments.double() + new.moments - moments[part].sum(dim=0)
+            weights = _fit(gram, moment)[:, 0]
             for i in part.tolist():
-                guess = rows[i] @ weights[:, 0]
+                guess = rows[i] @ weights
                 found += torch.stack([guess @ wanted[i][:, 0], guess @ guess])
         return found
 

@@ -137,10 +137,17 @@ def test_of_an_uncertain_guess_a_share_foresees_new_pictures_better_than_all_or_
 
 
 def test_one_picture_alone_cannot_be_foreseen():
-    first = pictures(0)[:1]
+    """Nor one that says the opposite of all before it, as these are forgotten then."""
+    first, second = pictures(0)[:1], pictures(1)[:1]
     sums = ValueSums.begin(first).after(first, wish(first))
+    assert sums.borne_out.tolist() == [0.0, 0.0]
     assert sums.reliability == 1.0
-    assert sums.after(pictures(1)[:1], -wish(pictures(1)[:1])).reliability < 1.0
+    known = sums.after(second, by_chance(1)[:1])
+    assert bool(known.borne_out.isfinite().all())
+    assert known.reliability < 0.5
+    opposite = sums.of_round(second, -wish(second))
+    assert opposite.opposite
+    assert sums.with_round(opposite).borne_out.tolist() == [0.0, 0.0]
 
 
 def test_a_guess_of_something_else_is_not_held_against_a_new_wish():
