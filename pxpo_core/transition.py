@@ -66,8 +66,8 @@ def make_step(
         raise ValueError(f"eta must lie in [0, 1], got {eta}.")
     a_t, a_s = signal_level(family, sigma_t), signal_level(family, sigma_s)
     variance = sigma_t**2 - (a_t / a_s) ** 2 * sigma_s**2
-    std = eta * math.sqrt(max(variance, 0.0)) * sigma_s / sigma_t
-    # Squares of levels near 0 lose digits: the root may exceed sigma_s by the last place.
+    # Levels near 0 lose digits, their squares more: either part may exceed sigma_s by rounding.
+    std = min(eta * math.sqrt(max(variance, 0.0)) * sigma_s / sigma_t, sigma_s)
     direction = min(math.sqrt(max(sigma_s**2 - std**2, 0.0)), sigma_s)
     return Step(sigma_t, sigma_s, a_t, a_s, direction, noise_scale * std)
 
