@@ -58,6 +58,11 @@ class RoundSums:
         signed, unsigned = self.agreed.tolist()
         return bool(unsigned > 0.0 and signed < OPPOSITE * unsigned)
 
+    @property
+    def kept(self) -> float:
+        """What the rounds before it still count."""
+        return 0.0 if self.opposite else KEPT
+
 
 @dataclass(frozen=True, slots=True)
 class ValueSums:
@@ -145,7 +150,7 @@ class ValueSums:
         Who changed their mind is not held to what they said before: earlier rounds that this one
         contradicts are forgotten.
         """
-        kept = 0.0 if new.opposite else KEPT
+        kept = new.kept
         agreed = torch.zeros_like(new.agreed) if new.opposite else new.agreed
         return replace(
             self,
@@ -179,13 +184,13 @@ class ValueSums:
     ) -> Tensor:
         """Each part of a round foreseen by earlier rounds and its other parts: [2], `borne_out`."""
         found = torch.zeros(2, dtype=torch.float64)
-        kept = 0.0 if new.opposite else KEPT
+        all_gram = new.kept * self.gram.double() + new.gram
+        all_moments = new.kept * self.moments.double() + new.moments
         for part in torch.arange(len(rows)).tensor_split(min(FOLDS, len(rows))):
-            gram = kept * self.gram.double() + new.gram - grams[part].sum(dim=0)
+            gram = all_gram - grams[part].sum(dim=0)
             if not bool(gram[-1, -1] > 0.0):
                 continue  # one picture, and no earlier round to guess it from
-            moment = kept * self.moments.double() + new.moments - moments[part].sum(dim=0)
-            weights = _fit(gram, moment)[:, 0]
+            weights = _fit(gram, all_moments - moments[part].sum(dim=0))[:, 0]
             for i in part.tolist():
                 guess = rows[i] @ weights
                 found += torch.stack([guess @ wanted[i][:, 0], guess @ guess])

@@ -22,7 +22,7 @@ from .summary import final_records
 
 RESULTS = Path(__file__).parent.parent / "results"
 RAW = RESULTS / "learn_raw"
-MAIN = ("default", "ddpo_improved", "ddpo", "pxpo")
+MAIN = ("default", *tuning.RIVALS)
 CALL, GRADIENT = 0.0062, 0.028
 """Seconds per image of a guided prediction, and of one with its gradient, two idle cores."""
 

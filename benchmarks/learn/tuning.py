@@ -17,7 +17,7 @@ REALISM = 1.25
 FACES = 0.9
 """... and this share of the start's valid faces is kept."""
 
-RIVALS = ("ddpo", "ddpo_improved", "pxpo")
+RIVALS = ("ddpo_improved", "ddpo", "pxpo")
 """What `default` is compared with, each at its own best."""
 
 Settings = dict[tuple[str, str], tuple[float, int]]

@@ -171,8 +171,9 @@ export class Stage {
         this.#refit();
       }
     }
-    this.hint.textContent = this.#absence(page);
-    this.hint.hidden = !this.hint.textContent;
+    const absence = this.#absence(page);
+    if (this.hint.textContent !== absence) this.hint.textContent = absence;
+    this.hint.hidden = !absence;
     const frame = this.size();
     const sharpness = this.#sharpness();
     const [width, height] = [frame.width, frame.height].map((n) => Math.round(n * sharpness));
