@@ -188,3 +188,8 @@ METHODS |= {
     if kind != "none"
     for share in NOISE_LEVELS
 }
+
+
+def in_order(table: Mapping[str, Any]) -> list[str]:
+    """The methods that a table has, always in the same order."""
+    return [method for method in METHODS if method in table]

@@ -1,122 +1,146 @@
-"""Small SVG line plots, written by hand: no plotting library, and equal data give equal bytes."""
+"""Which plots are made of the summary."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from xml.sax.saxutils import escape
+from collections.abc import Mapping
+from typing import Any
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#b0a000")
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 62, 170, 34, 46
+from .cells import GAINS
+from .interval_plot import Interval, interval_plot
+from .line_plot import line_plot
+from .methods import ANCHOR_SWEEP, METHODS, in_order
+from .statistics import CLAIM_SEEDS, by_seed
+from .summary import QUALITIES
+from .tuning import REALISM, RIVALS
 
-Curve = Sequence[tuple[float, float]]
+RACED = (*RIVALS, "path", "attention_only", "default")
+"""Whose curves are drawn, later ones above: what is a change of one thing has the plot of ratios,
+or nothing could be read."""
+
+Curves = dict[str, list[list[tuple[float, float]]]]
 
 
-def line_plot(
-    title: str,
-    x_label: str,
-    y_label: str,
-    curves: Mapping[str, Sequence[Curve]],
-    levels: Sequence[float] = (),
-) -> str:
-    """An SVG of one thin line per curve and one thick one of their mean per name.
+def plots(summary: Mapping[str, Any]) -> dict[str, str]:
+    """File name -> SVG."""
+    made: dict[str, str] = {}
+    for task, table in summary.items():
+        made |= _curve_plots(task, table)
+        ratios = _ratios(task, table)
+        if ratios:
+            made[f"learn_{task}_ratios.svg"] = interval_plot(
+                f"{task}: images to a gain of {max(GAINS[task]):.2f}, over those of another method",
+                "ratio, 95 % interval; never counts as the budget + 1",
+                list(QUALITIES),
+                ratios,
+            )
+        noise = _noise_curves(table)
+        if noise:
+            made[f"learn_{task}_noise.svg"] = line_plot(
+                f"{task}: with part of the feedback spoilt", "% spoilt", "% of the gain left", noise
+            )
+        anchors = _anchor_curves(table)
+        if anchors:
+            made[f"learn_{task}_anchor.svg"] = line_plot(
+                f"{task}: what an anchor on unmarked pixels keeps",
+                "gain",
+                "change inside / outside",
+                anchors,
+            )
+    return made
 
-    levels: dotted horizontal lines. The mean is drawn where every curve of a name has a point.
-    Names beyond the colours get dashed lines in the same colours.
-    """
-    points = [p for many in curves.values() for curve in many for p in curve]
-    xs, ys = [p[0] for p in points] or [0.0, 1.0], [p[1] for p in points] or [0.0, 1.0]
-    x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
-    y_low, y_high = min([*ys, *levels, 0.0]), max([*ys, *levels, 1e-9])
-    pad = 0.05 * (y_high - y_low)
-    y_low, y_high = y_low - pad, y_high + pad
 
-    def at(x: float, y: float) -> str:
-        px = LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
-        py = HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
-        return f"{px:.1f},{py:.1f}"
+def _curve_plots(task: str, table: Mapping[str, Any]) -> dict[str, str]:
+    """Gain by images, and what it costs in realism and in distance from the base model."""
+    gain: Curves = {}
+    front: Curves = {}
+    moved: Curves = {}
+    for method in RACED:
+        curves = table.get(method, {}).get("curves", [])
+        if curves:
+            gain[method] = [[(i, g) for i, g, _, _ in curve] for curve in curves]
+            front[method] = [
+                [(g, f / curve[0][2]) for _, g, f, _ in curve] for curve in curves if curve[0][2]
+            ]
+            moved[method] = [
+                [(k, g) for _, g, _, k in curve] for curve in curves if None not in curve[-1]
+            ]
+    if not gain:
+        return {}
+    return {
+        f"learn_{task}.svg": line_plot(
+            f"{task}: gain on held-out pictures",
+            "training images",
+            "gain",
+            gain,
+            GAINS[task],
+            logarithmic=True,
+        ),
+        f"learn_{task}_realism.svg": line_plot(
+            f"{task}: what the gain costs",
+            "gain",
+            "distance to portraits, over the start's",
+            front,
+            (1.0, REALISM),
+            floor=1.0,
+        ),
+        f"learn_{task}_kl.svg": line_plot(
+            f"{task}: gain by distance from the base model",
+            "KL of a whole path, nats per picture",
+            "gain",
+            moved,
+        ),
+    }
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        _text(LEFT, 20, title, weight="bold"),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_label, anchor="middle"),
-        f'<text transform="translate(14,{(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)" '
-        f'text-anchor="middle">{escape(y_label)}</text>',
+
+def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, list[Interval | None]]:
+    """Of every method with enough seeds over the method that it is a change of, of rivals over
+    the default too, to the task's largest gain, by quality; None where neither got there. What
+    stops by itself is no race."""
+    rows: dict[str, list[Interval | None]] = {}
+    if not GAINS[task]:
+        return rows
+    gain = f"{max(GAINS[task]):.2f}"
+    pairs = [
+        (method, base)
+        for method in in_order(table)
+        for base in dict.fromkeys((METHODS[method].base, "default"))
+        if base == METHODS[method].base or method in RIVALS
     ]
-    for tick in _ticks(y_low, y_high):
-        x, y = at(x_low, tick).split(",")
-        end = at(x_high, tick)
-        parts.append(f'<path d="M{x},{y}L{end}" stroke="#e4e4e4"/>')
-        parts.append(_text(LEFT - 6, float(y) + 4, f"{tick:g}", anchor="end"))
-    for tick in _ticks(x_low, x_high):
-        x = at(tick, y_low).split(",")[0]
-        parts.append(_text(float(x), HEIGHT - BOTTOM + 16, f"{tick:g}", anchor="middle"))
-    for level in levels:
-        parts.append(
-            f'<path d="M{at(x_low, level)}L{at(x_high, level)}" stroke="#999" '
-            'stroke-dasharray="2 4"/>'
-        )
-    for i, (name, many) in enumerate(curves.items()):
-        pen = _pen(i)
-        for curve in many if len(many) > 1 else ():
-            parts.append(_path([at(*p) for p in curve], pen, 0.8, 0.45))
-        mean = mean_curve(many)
-        if mean:
-            parts.append(_path([at(*p) for p in mean], pen, 2.6, 1.0))
-        x, y = WIDTH - RIGHT + 12, TOP + 1 + 18 * i
-        parts.append(_path([f"{x},{y}", f"{x + 22},{y}"], pen, 3.0, 1.0))
-        count = f" ({len(many)})" if len(many) > 1 else ""
-        parts.append(_text(x + 28, y + 4, f"{name}{count}"))
-    parts.append("</svg>")
-    return "\n".join(parts) + "\n"
+    for method, base in pairs:
+        how, name = METHODS[method], f"{method} / {base}"
+        found = table.get("ratios", {}).get(name)
+        if found is None or how.spoilt or how.auto_stop:
+            continue
+        by_quality = [found[f"{gain}, {quality}"] for quality in QUALITIES]
+        if by_quality[0]["seeds"] < CLAIM_SEEDS:
+            continue
+        rows[name] = [
+            (f["ratio"], f["low"], f["high"])
+            if any(any(table[one][key][gain]) for one in (method, base))
+            else None
+            for f, key in zip(by_quality, QUALITIES.values(), strict=True)
+        ]
+    return rows
 
 
-def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
-    """Means at the x that all curves have."""
-    if not curves:
-        return []
-    common = set.intersection(*({x for x, _ in curve} for curve in curves))
-    values = [dict(curve) for curve in curves]
-    return [(x, sum(v[x] for v in values) / len(values)) for x in sorted(common)]
+def _noise_curves(table: Mapping[str, Any]) -> Curves:
+    """Share of the gain that is left by share of spoilt feedback, per kind, in %."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for found in table.get("noise", {}).values():
+        line = curves.setdefault(found["feedback"], [(0.0, 100.0)])
+        line.append((100.0 * found["spoilt"], 100.0 * found["kept"][0]))
+    return {kind: [sorted(line)] for kind, line in curves.items()}
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers between low and high."""
-    span = high - low
-    step = 10.0 ** _floor_log10(span / 5.0)
-    for factor in (1, 2, 5, 10):
-        if span / (step * factor) <= 6:
-            step *= factor
-            break
-    first = -(-low // step)
-    return [round((first + i) * step, 10) for i in range(int((high - first * step) / step) + 1)]
-
-
-def _floor_log10(value: float) -> int:
-    exponent = 0
-    while value >= 10.0:
-        value, exponent = value / 10.0, exponent + 1
-    while value < 1.0:
-        value, exponent = value * 10.0, exponent - 1
-    return exponent
-
-
-def _pen(place: int) -> str:
-    """How a name's lines are drawn."""
-    dashed = ' stroke-dasharray="6 3"' if place >= len(COLOURS) else ""
-    return f'stroke="{COLOURS[place % len(COLOURS)]}"{dashed}'
-
-
-def _path(points: Sequence[str], pen: str, width: float, opacity: float) -> str:
-    return (
-        f'<path d="M{"L".join(points)}" fill="none" {pen} stroke-width="{width}" '
-        f'stroke-opacity="{opacity}"/>'
+def _anchor_curves(table: Mapping[str, Any]) -> Curves:
+    """(gain, locality) of each seed as the anchor grows."""
+    swept = sorted(
+        (m for m in in_order(table) if m in ANCHOR_SWEEP), key=lambda m: METHODS[m].anchor
     )
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}">'
-        f"{escape(text)}</text>"
-    )
+    lines: dict[int, list[tuple[float, float]]] = {}
+    for method in swept:
+        gains, local = (by_seed(table[method], key) for key in ("gain", "locality"))
+        for seed, gain in gains.items():
+            if local[seed] is not None:
+                lines.setdefault(seed, []).append((gain, local[seed]))
+    return {"anchor sweep": list(lines.values())} if len(swept) > 1 and lines else {}

@@ -11,9 +11,9 @@ from typing import Any
 from . import records
 from .cells import GAINS
 from .large_sample import FOLDER
-from .methods import ANCHOR_SWEEP, METHODS
-from .plots import line_plot
-from .statistics import by_seed, mean_interval
+from .methods import in_order
+from .plots import plots
+from .statistics import mean_interval
 from .summary import summarize
 
 REPO = Path(__file__).parent.parent.parent
@@ -23,7 +23,7 @@ SHORT = ("default", "ddpo_improved", "ddpo")
 
 
 def write_report(results: Path, docs: Sequence[Path] = DOCS) -> int:
-    """learn.json and one plot per task beside it; the tables between the docs' markers."""
+    """learn.json and the plots beside it; the tables between the docs' markers."""
     summary = summary_of(results)
     agreement = read_agreement(results)
     (results / "learn.json").write_text(to_json(summary), encoding="utf-8")
@@ -54,73 +54,6 @@ def to_json(summary: Mapping[str, Any]) -> str:
     flat = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
     text = flat.sub(lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text)
     return text + "\n"
-
-
-def plots(summary: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> SVG."""
-    made = {}
-    for task, table in summary.items():
-        gain: dict[str, list[list[tuple[float, float]]]] = {}
-        front: dict[str, list[list[tuple[float, float]]]] = {}
-        moved: dict[str, list[list[tuple[float, float]]]] = {}
-        for method in _in_order(table):
-            curves = table[method].get("curves", [])
-            if curves:
-                gain[method] = [[(i, g) for i, g, _, _ in curve] for curve in curves]
-                front[method] = [[(g, f) for _, g, f, _ in curve if f] for curve in curves]
-                moved[method] = [
-                    [(k, g) for _, g, _, k in curve] for curve in curves if None not in curve[-1]
-                ]
-        if gain:
-            made[f"learn_{task}.svg"] = line_plot(
-                f"{task}: gain on held-out pictures", "training images", "gain", gain, GAINS[task]
-            )
-            made[f"learn_{task}_realism.svg"] = line_plot(
-                f"{task}: what the gain costs", "gain", "Frechet distance", front
-            )
-            made[f"learn_{task}_kl.svg"] = line_plot(
-                f"{task}: gain by distance from the base model",
-                "KL of a whole path, nats per picture",
-                "gain",
-                moved,
-            )
-        noise = _noise_curves(table)
-        if noise:
-            made[f"learn_{task}_noise.svg"] = line_plot(
-                f"{task}: with part of the feedback spoilt", "% spoilt", "% of the gain left", noise
-            )
-        anchors = _anchor_curves(table)
-        if anchors:
-            made[f"learn_{task}_anchor.svg"] = line_plot(
-                f"{task}: what an anchor on unmarked pixels keeps",
-                "gain",
-                "change inside / outside",
-                anchors,
-            )
-    return made
-
-
-def _noise_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
-    """Share of the gain that is left by share of spoilt feedback, per kind, in %."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for found in table.get("noise", {}).values():
-        line = curves.setdefault(found["feedback"], [(0.0, 100.0)])
-        line.append((100.0 * found["spoilt"], 100.0 * found["kept"][0]))
-    return {kind: [sorted(line)] for kind, line in curves.items()}
-
-
-def _anchor_curves(table: Mapping[str, Any]) -> dict[str, list[list[tuple[float, float]]]]:
-    """(gain, locality) of each seed as the anchor grows."""
-    swept = sorted(
-        (m for m in _in_order(table) if m in ANCHOR_SWEEP), key=lambda m: METHODS[m].anchor
-    )
-    lines: dict[int, list[tuple[float, float]]] = {}
-    for method in swept:
-        gains, local = (by_seed(table[method], key) for key in ("gain", "locality"))
-        for seed, gain in gains.items():
-            if local[seed] is not None:
-                lines.setdefault(seed, []).append((gain, local[seed]))
-    return {"anchor sweep": list(lines.values())} if len(swept) > 1 and lines else {}
 
 
 def read_agreement(results: Path) -> dict[str, Any]:
@@ -160,7 +93,7 @@ def final_table(task: str, table: Mapping[str, Any]) -> str:
         "locality",
     ]
     rows = [_row(columns), "| --- " * len(columns) + "|"]
-    for method in _in_order(table):
+    for method in in_order(table):
         entry = table[method]
         if "seeds" not in entry:
             continue
@@ -195,7 +128,7 @@ def tuning_table(task: str, table: Mapping[str, Any]) -> str:
         "| method | rate | batch | seed | images | gain | realism | faces | largest gain held |",
         "| --- " * 9 + "|",
     ]
-    for method in _in_order(table):
+    for method in in_order(table):
         tuned = table[method]["tuning"]
         for trial in tuned["trials"]:
             chosen = (trial["learning_rate"], trial["batch"]) == (
@@ -275,7 +208,7 @@ def front_table(_task: str, table: Mapping[str, Any]) -> str:
     """The distance at which each gain is reached, and how much further that is than ours."""
     columns = ["method", "gain", "seeds", "realism there", "minus `default`'s", "pairs"]
     rows = [_row(columns), "| --- " * len(columns) + "|"]
-    for method in _in_order(table.get("front", {})):
+    for method in in_order(table.get("front", {})):
         for gain, found in sorted(table["front"][method].items()):
             cells = [f"`{method}`", gain, str(len(found["seeds"])), _range(found["realism"])]
             rows.append(_row([*cells, _range(found["above_default"]), str(found["pairs"] or "-")]))
@@ -319,10 +252,6 @@ TABLES = {
     "front": front_table,
     "large": large_table,
 }
-
-
-def _in_order(table: Mapping[str, Any]) -> list[str]:
-    return [method for method in METHODS if method in table]
 
 
 def _interval(values: list[float]) -> str:

@@ -11,6 +11,9 @@ import numpy as np
 
 RESAMPLES = 10_000
 
+CLAIM_SEEDS = 5
+"""Fewer runs make no claim."""
+
 
 def images_to_gain(
     curve: Sequence[tuple[int, float]], gain: float, held: Sequence[bool] | None = None

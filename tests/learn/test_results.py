@@ -15,7 +15,7 @@ import torch
 from benchmarks.learn import agreement, command, records, report
 from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
 from benchmarks.learn.large_sample import compared, large_look
-from benchmarks.learn.plots import line_plot, mean_curve
+from benchmarks.learn.plots import plots
 from benchmarks.learn.statistics import (
     geometric_mean_ratio,
     images_to_gain,
@@ -304,19 +304,6 @@ def test_directions_are_compared_beneath_the_noise() -> None:
     assert "| blue | x | - | - | 0.50 | - |" in report.agreement_table(table)
 
 
-def test_plot_has_a_line_per_seed_and_a_mean() -> None:
-    svg = line_plot("t", "x", "y", {"a <b>": [[(0, 0), (1, 1)], [(0, 2), (1, 3)]]}, (0.5,))
-    assert svg.count('stroke-width="0.8"') == 2
-    assert svg.count('stroke-width="2.6"') == 1
-    assert "a &lt;b&gt; (2)" in svg
-    assert "dasharray" not in svg.replace('stroke-dasharray="2 4"', "")
-    many = line_plot("t", "x", "y", {f"m{i}": [[(0, 0), (1, i)]] for i in range(9)})
-    assert (many.count('stroke-width="0.8"'), many.count('stroke-width="2.6"')) == (0, 9)
-    assert many.count('stroke-dasharray="6 3"') == 2
-    assert ">m8<" in many
-    assert mean_curve([[(0, 0), (1, 1)], [(0, 2), (1, 3), (2, 9)]]) == [(0, 1), (1, 2)]
-
-
 def test_noise_is_compared_after_equally_many_images() -> None:
     clean = record(curve=[evaluation(32, 0.1), evaluation(64, 0.2)], stopped="confirmed")
     noisy = [evaluation(32, 0.04), evaluation(64, 0.05), evaluation(128, 0.3)]
@@ -324,7 +311,7 @@ def test_noise_is_compared_after_equally_many_images() -> None:
     found = summary["blue"]["noise"]["flip_25"]
     assert (found["images"], found["clean_gain"], found["gain"]) == ([64], [0.2], [0.05])
     assert found["kept"][0] == pytest.approx(0.25)
-    made = report.plots(summary)
+    made = plots(summary)
     assert ">flip<" in made["learn_blue_noise.svg"]
     assert "learn_blue_anchor.svg" not in made
     assert "25 % (25 to 25)" in report.noise_table("blue", summary["blue"])
@@ -382,7 +369,24 @@ def test_anchor_plot_needs_a_sweep_with_an_outside() -> None:
     for one in records_:
         for seen in one["evaluations"]:
             seen["change_outside"] = 0.1
-    assert "learn_blue_anchor.svg" in report.plots(summarize(records_))
+    assert "learn_blue_anchor.svg" in plots(summarize(records_))
+
+
+def test_only_what_is_raced_has_curves_and_five_seeds_have_a_ratio() -> None:
+    five = dict.fromkeys(range(5), 64)
+    records_ = [
+        *finals("default", five),
+        *finals("radius_4", five),
+        *finals("radius_1", {0: 64}),
+        *finals("flip_25", five),
+    ]
+    made = plots(summarize(records_))
+    assert ">default (5)<" in made["learn_blue.svg"]
+    assert "radius" not in made["learn_blue.svg"]
+    assert ">radius_4 / default<" in made["learn_blue_ratios.svg"]
+    assert "radius_1" not in made["learn_blue_ratios.svg"]
+    assert "flip" not in made["learn_blue_ratios.svg"]
+    assert "learn_blue_ratios.svg" not in plots(summarize(finals("default", five)))
 
 
 def test_tables_have_a_cell_under_every_heading() -> None:
@@ -401,7 +405,7 @@ def test_learn_json_plots_and_docs_are_what_the_raw_records_say() -> None:
     summary = report.summary_of(RESULTS)
     assert (RESULTS / "learn.json").read_text(encoding="utf-8") == report.to_json(summary)
     assert json.loads(report.to_json(summary)) == json.loads(json.dumps(summary))
-    for name, svg in report.plots(summary).items():
+    for name, svg in plots(summary).items():
         assert (RESULTS / name).read_text(encoding="utf-8") == svg
     for page in report.DOCS:
         text = page.read_text(encoding="utf-8")
