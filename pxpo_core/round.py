@@ -113,11 +113,8 @@ def round_advantages(
     if predictions is not None and judged is not None:
         split = _judged_split(rewards, size, predictions, judged)
     elif predictions is not None and reviewed.any():
-        liked, opposite = _liked_after(memory, predictions, latent_maps, reviewed)
-        # Of marks, the guess is what is learned from. What rules say is learned from in any case,
-        # and a guess only says what was to be expected: a wrong one misleads.
-        trust, believed = (PAINTED_TRUST, 1.0) if memory.painted else (1.0, liked.reliability)
-        split = partial(fitted_credit, predictions, liked.fitted(believed), reviewed, trust)
+        liked, opposite = liked_after(memory, predictions, latent_maps, reviewed)
+        split, believed = split_by_value(liked, predictions, reviewed, memory.painted)
         agreement = liked.agreement if memory.painted else 1.0
     batches = [reward.batch for reward in rewards]
     advantage = advantage_map(
@@ -142,7 +139,19 @@ def round_advantages(
     return advantages, memory.after(advantage, latent_maps[reviewed].mean(dim=0), liked)
 
 
-def _liked_after(
+def split_by_value(
+    liked: ValueSums, predictions: Sequence[Tensor], reviewed: Tensor, painted: bool
+) -> tuple[StepSplit, float]:
+    """How a guess that knows the round credits its steps, and the share of the guess believed.
+
+    Of marks, the guess is what is learned from. What rules say is learned from in any case, and a
+    guess only says what was to be expected: a wrong one misleads.
+    """
+    trust, believed = (PAINTED_TRUST, 1.0) if painted else (1.0, liked.reliability)
+    return partial(fitted_credit, predictions, liked.fitted(believed), reviewed, trust), believed
+
+
+def liked_after(
     memory: RewardMemory, predictions: Sequence[Tensor], maps: Tensor, reviewed: Tensor
 ) -> tuple[ValueSums, bool]:
     """What is liked once the reviewed pictures and their maps [B, h, w] are known too, and whether

@@ -242,11 +242,6 @@ def _fit(gram: Tensor, moments: Tensor) -> Tensor:
     return weights
 
 
-def fit_value(latents: Tensor, maps: Tensor) -> Value:
-    """The guess from these pictures [B, C, h, w] and maps [B, h, w] alone."""
-    return ValueSums.begin(latents).after(latents, maps).fitted()
-
-
 def _with_sizes(values: Tensor) -> Tensor:
     """[n] to [n, 2]: the values, and their sizes without sign."""
     return torch.stack([values, values.abs()], dim=1)

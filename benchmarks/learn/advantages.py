@@ -11,9 +11,8 @@ from torch import Tensor
 
 from pxpo_core.credit import CLIP, Advantage, Foresight, area_average, joined, scale_and_clip
 from pxpo_core.reward import automatic_reward
-from pxpo_core.round import RewardMemory, round_advantages
-from pxpo_core.stepwise import fitted_credit, judged_credit
-from pxpo_core.value import fit_value
+from pxpo_core.round import RewardMemory, liked_after, round_advantages, split_by_value
+from pxpo_core.stepwise import judged_credit
 
 from .methods import Method
 
@@ -68,11 +67,7 @@ class Credit:
             scores = self._prompts.normalise(prompts, rewards.mean(dim=(1, 2))).clamp(-CLIP, CLIP)
             return Advantage(scores[:, None, None].expand(-1, *self._size).contiguous(), 1.0, 1.0)
         if self._method.baseline == "none":
-            maps = area_average(rewards, self._size)
-            steps = None if predictions is None else self._plain_steps(maps, predictions, judged)
-            result = scale_and_clip(maps, self._memory.scale, False, *(steps or (None, None)))
-            self._memory = RewardMemory(self._memory.painted, result.run_scale)
-            return result
+            return self._plain(area_average(rewards, self._size), predictions, judged)
         groups = _runs(prompts)
         parts, self._memory = round_advantages(
             [
@@ -90,16 +85,22 @@ class Credit:
         )
         return joined(parts)
 
-    def _plain_steps(
-        self, maps: Tensor, predictions: Tensor, judged: Tensor | None
-    ) -> tuple[Tensor, Foresight | None]:
-        """Credit by step of rewards as they are."""
-        if judged is None:
+    def _plain(self, maps: Tensor, predictions: Tensor | None, judged: Tensor | None) -> Advantage:
+        """Rewards [B, h, w] as they are, all else as in a run."""
+        steps: Tensor | None = None
+        foresight: Foresight | None = None
+        liked = self._memory.liked
+        if judged is not None and predictions is not None:
+            seen = torch.stack([area_average(reward, self._size) for reward in judged])
+            steps = judged_credit(seen, maps, len(predictions) - 1)
+        elif predictions is not None:
             everyone = torch.ones(len(maps), dtype=torch.bool)
-            value = fit_value(predictions[-1], maps)
-            return fitted_credit([predictions], value, everyone, 1.0, maps, lambda rest: rest)
-        seen = torch.stack([area_average(reward, self._size) for reward in judged])
-        return judged_credit(seen, maps, len(predictions) - 1), None
+            liked, _ = liked_after(self._memory, [predictions], maps, everyone)
+            split, _ = split_by_value(liked, [predictions], everyone, self._memory.painted)
+            steps, foresight = split(maps, lambda rest: rest)
+        result = scale_and_clip(maps, self._memory.scale, False, steps, foresight)
+        self._memory = RewardMemory(self._memory.painted, result.run_scale, liked=liked)
+        return result
 
 
 def _runs(prompts: Sequence[str]) -> list[slice]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quick_value import fit_value
 
 from pxpo_core.credit import Baseline, Foresight, leave_one_out
 from pxpo_core.rollout import Trajectory, diffuse, draw_noise, sample_trajectory
@@ -19,7 +20,6 @@ from pxpo_core.stepwise import (
     predictions,
     side_by_side,
 )
-from pxpo_core.value import fit_value
 
 SIGMAS = {"vp": (8.0, 3.0, 1.0, 0.3, 0.0), "flow": (1.0, 0.8, 0.5, 0.2, 0.0)}
 SIZE = (6, 8)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from quick_value import fit_value
 from torch import Tensor
 
-from pxpo_core.value import ValueSums, fit_value
+from pxpo_core.value import ValueSums
 
 SHAPE = (4, 3, 12, 12)
 

@@ -6,10 +6,10 @@ import json
 from statistics import fmean
 
 import torch
+from quick_value import fit_value
 
 from benchmarks.learn.command import RESULTS
 from benchmarks.learn.foresight import Seen, explained
-from pxpo_core.value import fit_value
 
 
 def test_what_is_explained_is_all_nothing_or_worse():

@@ -167,3 +167,17 @@ def test_without_a_baseline_steps_still_get_their_own_part(judged: bool) -> None
     assert advantage.by_step.shape == (3, 4, 8, 8)
     assert (advantage.values < 0).all()
     assert not torch.equal(advantage.at(0), advantage.at(2))
+
+
+def test_without_a_baseline_the_value_still_knows_the_earlier_rounds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.rand(4, 32, 32, generator=generator) - 1.0 for _ in range(2))
+    made = torch.randn(4, 4, 2, 8, 8, generator=generator)
+    by_step = {}
+    for rounds in ([second], [first, second]):
+        credit = Credit(METHODS["baseline_none"], (8, 8))
+        for rewards in rounds:
+            advantage = credit.advantage(rewards, torch.zeros(4, 32, 32, 3), ["a"] * 4, made)
+        assert advantage.by_step is not None
+        by_step[len(rounds)] = advantage.by_step * advantage.run_scale
+    assert not torch.allclose(by_step[1], by_step[2])
