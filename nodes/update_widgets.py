@@ -35,7 +35,7 @@ def update_inputs() -> list[io.Input]:
             default=defaults.train_steps,
             min=1,
             max=1000,
-            tooltip="How many of the sampling steps are trained; each costs time.",
+            tooltip="At how many noise levels the pictures are learned; each costs time.",
         ),
         advanced(
             io.Float.Input(
@@ -65,7 +65,8 @@ def update_inputs() -> list[io.Input]:
                 default=defaults.steps_per_rollout,
                 min=1,
                 max=64,
-                tooltip="Optimizer steps per round.",
+                tooltip="How often a round's pictures are learned from; each time costs the "
+                "same.",
             )
         ),
         advanced(

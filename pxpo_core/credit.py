@@ -20,9 +20,10 @@ MARGIN = 2
 """Latent pixels around a mark that still belong to it: the model blurs its edge that far."""
 
 PAINTED_HOLD = 0.1
-"""How hard an anchor holds what a person left unmarked; 1 for what a rule says nothing of. Most of
-painted feedback is foreseen, so its credit is weak, and an anchor ten times as strong left half of
-the hair that a person disliked (learn.json: single_image, anchor_unmarked_10)."""
+"""How hard what painted feedback changes is held back, see `Advantage.hold`; 1 for rules. Most of
+it is foreseen, so its credit is weak: an anchor ten times as strong left half of the hair that a
+person disliked (learn.json: single_image, anchor_unmarked_10), and a second optimizer step undid
+half of the first."""
 
 MINIMUM_GROUP = 4
 """Smallest prompt group that carries its own leave-one-out baseline."""
@@ -71,7 +72,9 @@ class Advantage:
     reliability: 0..1, the share of the guess of a rule's rewards that is believed.
     strength = min(1, rms / run_scale) agreement scales the optimizer step, because Adam forgets
     how large a gradient was, and takes full steps of marks set by chance.
-    unmarked: [B, h, w] 0..1, how hard an anchor may hold the pixels; None: not known, all of them.
+    hold: how hard what was predicted before is held to: by the base model where nothing is asked,
+    and by the model before the round everywhere, in units of the credit.
+    unmarked: [B, h, w] 0..1, where an anchor may hold the pixels; None: not known, all of them.
     by_step: [T - 1, B, h, w], what each sampling step earned of it, in the same units; None: every
     step is credited with all of it. foresight: the same for pictures that noise is added to.
     """
@@ -79,6 +82,7 @@ class Advantage:
     values: Tensor
     rms: float
     run_scale: float
+    hold: float = 1.0
     unmarked: Tensor | None = None
     by_step: Tensor | None = None
     foresight: Foresight | None = None
@@ -294,4 +298,4 @@ def advantage_map(
     unmarked = unmarked_pixels(area_average(reward.abs(), size), credit_radius)
     # A picture nobody looked at has no part in the round, so none in its anchor.
     unmarked &= looked_at[:, None, None]
-    return replace(advantage, unmarked=(PAINTED_HOLD if painted else 1.0) * unmarked)
+    return replace(advantage, hold=PAINTED_HOLD if painted else 1.0, unmarked=unmarked.float())

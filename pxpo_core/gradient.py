@@ -92,7 +92,9 @@ def accumulate_gradient(
                 old = first_pass.get(key)
                 if old is None and config.steps_per_rollout > 1:
                     first_pass[key] = denoised.detach()
-                loss = _loss(trajectory, t, chunk, denoised, old, worth, weight, config)
+                loss = _loss(
+                    trajectory, t, chunk, denoised, old, worth, weight, advantage.hold, config
+                )
                 if reference is not None:
                     distance = anchor_loss(
                         denoised,
@@ -138,13 +140,15 @@ def _loss(
     old: Tensor | None,
     advantage: Tensor,
     weight: float,
+    hold: float,
     config: UpdateConfig,
 ) -> Tensor:
     """The objective of one micro-batch at one step; old: None at the first optimizer step."""
     step, worth = trajectory.steps[t], advantage.to(denoised)
     if trajectory.process == "forward":
         x_0 = trajectory.x_0[chunk].to(denoised)
-        return matching_loss(denoised, denoised.detach() if old is None else old, x_0, worth, step)
+        old = denoised.detach() if old is None else old
+        return matching_loss(denoised, old, x_0, worth, step, hold)
     z = trajectory.noises[t, chunk].to(denoised)
     if old is None:
         return stored_noise_loss(denoised, z, worth, step, weight)
@@ -198,12 +202,13 @@ def reference_predictions(
 
 def held_pixels(experience: Experience, config: UpdateConfig) -> Tensor:
     """How hard the anchor holds the latent pixels to the base model: [B, h, w] 0..1."""
-    values, unmarked = experience.advantage.values, experience.advantage.unmarked
+    advantage = experience.advantage
+    values, unmarked = advantage.values, advantage.unmarked
     if config.anchor == 0.0 or experience.reference is None:
         return torch.zeros_like(values)
     if config.anchor_region == "everywhere" or unmarked is None:
         return torch.ones_like(values)
-    return unmarked
+    return advantage.hold * unmarked
 
 
 def anchored_chunks(experience: Experience, config: UpdateConfig) -> list[slice]:

@@ -101,16 +101,22 @@ def inside_trust_region(
 
 
 def matching_loss(
-    denoised: Tensor, denoised_old: Tensor, x_0: Tensor, advantage: Tensor, step: Step
+    denoised: Tensor,
+    denoised_old: Tensor,
+    x_0: Tensor,
+    advantage: Tensor,
+    step: Step,
+    hold: float = 1.0,
 ) -> Tensor:
     """Forward-process objective: towards x_0 where A > 0, away from it where A < 0, per pixel.
 
     The closed form of DiffusionNFT (arXiv 2509.16117, beta 1) with A = 2 r - 1 per pixel: its
-    quadratic term keeps the prediction near the old one, so that a dislike stays bounded. At the
-    first step D = D_old. A level's weight lets its residual, of the size of its noise, count alike.
+    quadratic term keeps the prediction near the old one, so that a dislike stays bounded, and what
+    little credit there is at low noise moves little. hold: its weight. At the first step
+    D = D_old. A level's weight lets its residual, of the size of its noise, count alike.
     """
     residual, move = denoised_old - x_0, denoised - denoised_old
-    pull = advantage[:, None] * residual * move + 0.5 * move.square()
+    pull = advantage[:, None] * residual * move + 0.5 * hold * move.square()
     return step.a_t / step.sigma_t * pull.mean()
 
 

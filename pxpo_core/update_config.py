@@ -26,8 +26,8 @@ class UpdateConfig:
     """
 
     learning_rate: float = 1e-3
-    train_steps: int = 8
-    steps_per_rollout: int = 1
+    train_steps: int = 4
+    steps_per_rollout: int = 2
     step_weighting: StepWeighting = "denoised"
     credit_radius: float = 0.0
     credit_growth: float = 0.0

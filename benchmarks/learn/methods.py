@@ -74,15 +74,22 @@ class Method:
 
 _DEFAULT = Method(
     "default",
-    "what the nodes do: finished pictures, credit beyond what was foreseen, and an anchor of 1 on "
-    "pixels without feedback",
+    "what the nodes do: finished pictures, credit beyond what was foreseen, an anchor of 1 on "
+    "pixels without feedback, and two optimizer steps per round at 4 of 16 noise levels",
 )
+
+ONE = "@one"
+"""Ends the names of methods that take one optimizer step per round, at twice as many levels."""
+_ONE_STEP: Mapping[str, Any] = {"steps_per_rollout": 1, "train_steps": 8}
 
 _PATH = replace(
     _DEFAULT,
     name="path",
-    says="the objective path: the sampling path, credit by step; judged where the task needs it",
+    says="the objective path: the sampling path, credit by step; judged where the task needs it; "
+    "one optimizer step per round",
     objective="path",
+    base="default@one",
+    **_ONE_STEP,
 )
 
 _PUBLISHED = replace(
@@ -90,16 +97,16 @@ _PUBLISHED = replace(
 )
 
 _VARIANTS = {
-    # one change of the default each
+    # one change of the default each, and each also with one optimizer step per round
     "no_foresight": ("credit without a foresight (DiffusionNFT per pixel)", {"stepwise": "off"}),
     "baseline_none": ("no baseline", {"baseline": "none"}),
     "radius_1": ("a credit radius of 1", {"credit_radius": 1.0}),
     "radius_4": ("a credit radius of 4", {"credit_radius": 4.0}),
     "auto_stop": ("stopped as in the node", {"auto_stop": True}),
     "steps_1": ("1 of 16 noise levels trained", {"train_steps": 1}),
-    "steps_4": ("4 of 16 noise levels trained", {"train_steps": 4}),
+    "steps_8": ("8 of 16 noise levels trained", {"train_steps": 8}),
     "steps_16": ("every noise level trained", {"train_steps": ALL_STEPS}),
-    "two_updates": ("two optimizer steps per rollout", {"steps_per_rollout": 2}),
+    "four_updates": ("four optimizer steps per rollout", {"steps_per_rollout": 4}),
     "no_anchor": ("without an anchor", {"anchor": 0.0}),
     "anchor": (
         "an anchor of 0.01 on all pixels",
@@ -129,6 +136,18 @@ _ANCHORED = {
         {"anchor": anchor},
     )
     for anchor in ANCHORS
+}
+
+
+NOISE_LEVELS = (0.10, 0.25, 0.50)
+_NOISY = {
+    f"{kind}_{round(100 * share)}": (
+        f"{share:.0%} of the feedback spoilt: {kind}",
+        {"feedback": kind, "spoilt": share},
+    )
+    for kind in KINDS
+    if kind != "none"
+    for share in NOISE_LEVELS
 }
 
 
@@ -167,27 +186,25 @@ METHODS = {
         ),
         _DEFAULT,
         _PATH,
-        *_varied(_DEFAULT, {**_VARIANTS, **_ANCHORED}),
+        *_varied(_DEFAULT, {**_VARIANTS, **_ANCHORED, **_NOISY}),
         *_varied(_PATH, _PATH_VARIANTS),
     )
 }
 
+METHODS |= {
+    name + ONE: replace(
+        METHODS[name],
+        name=name + ONE,
+        says=f"{name}, but one optimizer step per round, at 8 of 16 noise levels",
+        base="default" if name == "default" else "default" + ONE,
+        **_ONE_STEP,
+    )
+    for name in ("default", *_VARIANTS, *_ANCHORED, *_NOISY)
+    if not name.startswith(("steps_", "four_"))
+}
+
 ANCHOR_SWEEP = ("no_anchor", *_ANCHORED, "default")
 """Methods that differ in how far they hold pixels without feedback, and in nothing else."""
-
-NOISE_LEVELS = (0.10, 0.25, 0.50)
-METHODS |= {
-    f"{kind}_{round(100 * share)}": replace(
-        _DEFAULT,
-        name=f"{kind}_{round(100 * share)}",
-        says=f"default with {share:.0%} of the feedback spoilt: {kind}",
-        feedback=kind,
-        spoilt=share,
-    )
-    for kind in KINDS
-    if kind != "none"
-    for share in NOISE_LEVELS
-}
 
 
 def in_order(table: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from .cells import GAINS
 from .interval_plot import Interval, interval_plot
 from .line_plot import line_plot
-from .methods import ANCHOR_SWEEP, METHODS, in_order
+from .methods import ANCHOR_SWEEP, METHODS, ONE, in_order
 from .statistics import CLAIM_SEEDS, by_seed
 from .summary import QUALITIES
 from .tuning import REALISM, RIVALS
@@ -126,10 +126,14 @@ def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, list[Interval | No
 def _noise_curves(table: Mapping[str, Any]) -> Curves:
     """Share of the gain that is left by share of spoilt feedback, per kind, in %."""
     curves: dict[str, list[tuple[float, float]]] = {}
-    for found in table.get("noise", {}).values():
-        line = curves.setdefault(found["feedback"], [(0.0, 100.0)])
+    for method, found in table.get("noise", {}).items():
+        line = curves.setdefault(_kind(method, found), [(0.0, 100.0)])
         line.append((100.0 * found["spoilt"], 100.0 * found["kept"][0]))
     return {kind: [sorted(line)] for kind, line in curves.items()}
+
+
+def _kind(method: str, found: Mapping[str, Any]) -> str:
+    return str(found["feedback"]) + (ONE if method.endswith(ONE) else "")
 
 
 def _anchor_curves(table: Mapping[str, Any]) -> Curves:

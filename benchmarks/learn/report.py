@@ -11,7 +11,7 @@ from typing import Any
 from . import records
 from .cells import GAINS
 from .large_sample import FOLDER
-from .methods import in_order
+from .methods import ONE, in_order
 from .plots import plots
 from .statistics import mean_interval
 from .summary import summarize
@@ -186,13 +186,14 @@ def noise_table(_task: str, table: Mapping[str, Any]) -> str:
     """Gain with spoilt feedback beside the gain without, after as many images."""
     columns = ["feedback", "seeds", "images", "gain without", "gain with (95 %)", "left (95 %)"]
     rows = [_row(columns), "| --- " * len(columns) + "|"]
-    for found in table.get("noise", {}).values():
+    for method, found in table.get("noise", {}).items():
         images = sorted(set(found["images"]))
+        how = ONE if method.endswith(ONE) else ""
         kept, least, most = (100.0 * value for value in found["kept"])
         rows.append(
             _row(
                 [
-                    f"{found['spoilt']:.0%} {found['feedback']}",
+                    f"{found['spoilt']:.0%} {found['feedback']}{how}",
                     str(len(found["seeds"])),
                     f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}",
                     _mean(found["clean_gain"]),

@@ -9,7 +9,6 @@ from .methods import METHODS
 from .statistics import by_seed, mean_interval, ratio_of_means
 
 Curve = list[list[float]]
-CLEAN = "default"
 
 
 def survival(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,10 +17,10 @@ def survival(table: Mapping[str, Any]) -> dict[str, Any]:
     A run ends when its gain is confirmed, so each seed is compared after the largest number of
     training images that both its runs were looked at. table: a task's methods as in `summarize`.
     """
-    clean = by_seed(table.get(CLEAN, {}), "curves")
     found = {}
     for method, entry in table.items():
         noisy = by_seed(entry, "curves") if METHODS[method].feedback != "none" else {}
+        clean = by_seed(table.get(METHODS[method].base, {}), "curves")
         seeds = sorted(set(noisy) & set(clean))
         if not seeds:
             continue

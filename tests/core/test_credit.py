@@ -244,12 +244,13 @@ def test_unmarked_pixels_keep_clear_of_every_mark():
     torch.testing.assert_close(unmarked, expected)
 
 
-def test_what_a_person_left_unmarked_is_held_less_than_what_a_rule_says_nothing_of():
+def test_what_a_person_says_is_held_back_less_than_what_a_rule_says():
     reward = torch.zeros(2, 64, 64)
     reward[:, :8, :8] = -1.0
-    rule, person = (credit.advantage_map(reward, (8, 8), painted=p).unmarked for p in (False, True))
-    assert rule.max() == 1.0
-    torch.testing.assert_close(person, credit.PAINTED_HOLD * rule)
+    rule, person = (credit.advantage_map(reward, (8, 8), painted=p) for p in (False, True))
+    assert (rule.hold, person.hold) == (1.0, credit.PAINTED_HOLD)
+    assert torch.equal(rule.unmarked, person.unmarked)
+    assert rule.rows(slice(1)).hold == credit.joined([rule, rule]).hold == 1.0
 
 
 @pytest.mark.parametrize(("radius", "reach"), [(0.0, 2), (0.5, 3), (1.5, 4), (math.inf, 100)])

@@ -11,7 +11,7 @@ from torch import nn
 
 from pxpo_core import update
 from pxpo_core.credit import Advantage, Foresight, advantage_map, blur
-from pxpo_core.gradient import HOLD_ON_PATH
+from pxpo_core.gradient import HOLD_ON_PATH, held_pixels
 from pxpo_core.lora import LoRAConfig, LoRALayers, Policy
 from pxpo_core.objective import matching_loss, step_weights
 from pxpo_core.optimizer import optimizer_state
@@ -20,7 +20,13 @@ from pxpo_core.update import Experience, NonFiniteUpdateError, UpdateConfig, upd
 
 SIGMAS = {"vp": (8.0, 3.0, 1.0, 0.3, 0.0), "flow": (1.0, 0.8, 0.5, 0.2, 0.0)}
 BATCH, SIZE = 8, (3, 4)
-ALL_STEPS = UpdateConfig(train_steps=99, max_grad_norm=1e9, anchor=0.0, anchor_region="everywhere")
+ALL_STEPS = UpdateConfig(
+    train_steps=99,
+    steps_per_rollout=1,
+    max_grad_norm=1e9,
+    anchor=0.0,
+    anchor_region="everywhere",
+)
 ON_NOISE = replace(ALL_STEPS, step_weighting="uniform")
 
 
@@ -229,6 +235,24 @@ def test_finished_pictures_are_held_where_nothing_was_marked_in_the_units_of_the
     assert held.abs().max() > 1e-4
 
 
+def test_what_is_held_less_goes_further_in_later_steps():
+    """Credit tells how hard its own round is held, and how hard the anchor holds."""
+    trajectory = pictures_from_elsewhere("vp")
+    config = replace(ALL_STEPS, steps_per_rollout=8, learning_rate=1e-1)
+    gone = {}
+    for hold in (0.1, 1.0, 10.0):
+        case = Case()
+        case.advantage = replace(case.advantage, hold=hold)
+        gone[hold] = float(moved(case.update(config, trajectory=trajectory), case.policy).norm())
+    assert gone[0.1] > gone[1.0] > gone[10.0]
+    case = Case()
+    unmarked = torch.rand(case.advantage.values.shape)
+    case.advantage = replace(case.advantage, hold=0.1, unmarked=unmarked)
+    anchored = replace(config, anchor=1.0, anchor_region="unmarked")
+    held = held_pixels(case.experience(reference=Session(case.model, None)), anchored)
+    torch.testing.assert_close(held, 0.1 * unmarked)
+
+
 @pytest.mark.usefixtures("frozen")
 def test_the_second_step_of_the_forward_process_is_held_near_the_first_prediction():
     """With nothing liked or disliked left to learn, the quadratic term alone pulls back."""
@@ -238,6 +262,8 @@ def test_the_second_step_of_the_forward_process_is_held_near_the_first_predictio
     loss = matching_loss(moved_on, old, x_0, torch.zeros(1, 3, 3), step)
     (pull,) = torch.autograd.grad(loss, moved_on)
     assert (pull > 0).all()
+    softly = matching_loss(moved_on, old, x_0, torch.zeros(1, 3, 3), step, hold=0.1)
+    torch.testing.assert_close(torch.autograd.grad(softly, moved_on)[0], 0.1 * pull)
     disliked = matching_loss(moved_on, old, x_0, torch.full((1, 3, 3), -1.0), step)
     far = matching_loss(old + 100.0, old, x_0, torch.full((1, 3, 3), -1.0), step)
     assert far > disliked, "a dislike must not reward going away for ever"

@@ -43,7 +43,7 @@ def run(bench: Bench, task: str, method: str, monkeypatch: pytest.MonkeyPatch) -
         ("hair", "pxpo"),
         ("region", "anchor_unmarked_0.1"),
         ("alignment", "path"),
-        ("single_image", "two_updates"),
+        ("single_image", "four_updates"),
         ("single_image_like", "radius_grows"),
     ],
 )
