@@ -32,10 +32,11 @@ def update_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "train_steps",
-            default=defaults.train_steps,
-            min=1,
+            default=0,
+            min=0,
             max=1000,
-            tooltip="At how many noise levels the pictures are learned; each costs time.",
+            tooltip="At how many noise levels the pictures are learned; each costs time. "
+            "0 = as many as suits the objective.",
         ),
         advanced(
             io.Float.Input(
@@ -62,11 +63,11 @@ def update_inputs() -> list[io.Input]:
         advanced(
             io.Int.Input(
                 "steps_per_rollout",
-                default=defaults.steps_per_rollout,
-                min=1,
+                default=0,
+                min=0,
                 max=64,
                 tooltip="How often a round's pictures are learned from; each time costs the "
-                "same.",
+                "same. 0 = as often as suits the objective.",
             )
         ),
         advanced(

@@ -1,6 +1,7 @@
 """The settings of one round's training."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,13 +10,21 @@ from .objective import StepWeighting
 AnchorRegion = Literal["everywhere", "unmarked"]
 Objective = Literal["path", "pictures"]
 
+USUAL_STEPS: Mapping[Objective, Mapping[str, int]] = {
+    "pictures": {"train_steps": 4, "steps_per_rollout": 2},
+    "path": {"train_steps": 8, "steps_per_rollout": 1},
+}
+"""As much work either way. A second look at finished pictures halves how many are needed; on the
+path its ratios are those of single steps, whose credit is noisy: hair took twice as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateConfig:
     """How a rollout becomes a gradient step; raises ValueError naming what is out of range.
 
     train_steps: K, how many of the T stochastic steps are trained. steps_per_rollout: optimizer
-    steps; more than 1 needs the ratio form from the second step on. anchor: weight of the KL to
+    steps; on the path, more than 1 needs the ratio form from the second step on. 0 of either is
+    what suits the objective, see USUAL_STEPS, and is replaced by it. anchor: weight of the KL to
     the base model, anchor_region: on all pixels or only those without feedback nearby, see
     `credit.Advantage`.
     credit_radius: see `credit`; an infinite one also pools the ratio, as in DDPO. credit_growth:
@@ -26,8 +35,8 @@ class UpdateConfig:
     """
 
     learning_rate: float = 1e-3
-    train_steps: int = 4
-    steps_per_rollout: int = 2
+    train_steps: int = 0
+    steps_per_rollout: int = 0
     step_weighting: StepWeighting = "denoised"
     credit_radius: float = 0.0
     credit_growth: float = 0.0
@@ -39,6 +48,9 @@ class UpdateConfig:
     objective: Objective = "pictures"
 
     def __post_init__(self) -> None:
+        for name, number in USUAL_STEPS.get(self.objective, {}).items():
+            if getattr(self, name) == 0:
+                object.__setattr__(self, name, number)
         for name in ("learning_rate", "max_grad_norm"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0.0):

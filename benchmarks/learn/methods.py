@@ -81,6 +81,10 @@ _DEFAULT = Method(
 ONE = "@one"
 """Ends the names of methods that take one optimizer step per round, at twice as many levels."""
 _ONE_STEP: Mapping[str, Any] = {"steps_per_rollout": 1, "train_steps": 8}
+_TWO_STEPS: Mapping[str, Any] = {
+    "steps_per_rollout": _NODES.steps_per_rollout,
+    "train_steps": _NODES.train_steps,
+}
 
 _PATH = replace(
     _DEFAULT,
@@ -122,6 +126,11 @@ _PATH_VARIANTS = {
     "fitted": ("credit from the fitted value, never judged", {"stepwise": "fitted"}),
     "weights_uniform": ("weights on the predicted noise", {"step_weighting": "uniform"}),
     "weights_exact": ("exact weights", {"step_weighting": "exact"}),
+    "path_two": ("two optimizer steps per rollout, at 4 of 16 steps", _TWO_STEPS),
+    "ddpo_two": (
+        "two optimizer steps per rollout, at 4 of 16 steps, and one credit per image",
+        {**_TWO_STEPS, "credit_radius": math.inf},
+    ),
     "radius_grows": ("a radius of 0.25 sigma latent pixels at each step", {"credit_growth": 0.25}),
     "earlier": (
         "whole path, uniform weights, 4 of 16 steps: the first defaults",

@@ -87,10 +87,11 @@ def train(options: argparse.Namespace, server: Server, out: Path) -> None:
     positive = prompt[sampler["positive"][0]]["inputs"]
     if options.prompt is not None:
         positive["text"] = options.prompt
-    steps, trained = sampler["steps"], update["train_steps"]
+    trained = update["train_steps"]
+    said = f", K = {trained} of them trained" if trained else ""  # 0: the node decides
     print(
         f"ComfyUI {server.comfyui.version} at {server.address}. Prompt: {positive['text']!r}, "
-        f"{options.images} images a round, T = {steps} steps, K = {trained} of them trained."
+        f"{options.images} images a round, T = {sampler['steps']} steps{said}."
     )
     print(f"Evaluating the untrained model on {options.eval_images} images ...", flush=True)
     before = evaluate(server, prompt, options.eval_images, lora=None)

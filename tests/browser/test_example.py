@@ -103,7 +103,7 @@ def test_example_loads_whole(server: Server, open_page: Callable[[], Page]) -> N
     assert by_type["PXPO_PixelReward"]["normalise"] == "none"
     assert by_type["PXPO_DDIMLogProbSampler"]["steps"] == 16
     update = by_type["PXPO_UpdateLoRA"]
-    assert (update["train_steps"], update["steps_per_rollout"]) == (4, 2)
+    assert (update["train_steps"], update["steps_per_rollout"]) == (0, 0)
     assert update["step_weighting"] == "denoised"
     assert (update["keep_last"], update["stepwise"]) == (20, True)
     assert update["objective"] == "automatic"

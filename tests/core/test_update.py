@@ -549,7 +549,7 @@ def test_a_gradient_that_is_not_a_number_changes_nothing(bad):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("learning_rate", 0.0), ("learning_rate", math.nan), ("learning_rate", math.inf),
-     ("max_grad_norm", -1.0), ("train_steps", 0), ("steps_per_rollout", 0), ("micro_batch", 0),
+     ("max_grad_norm", -1.0), ("train_steps", -1), ("steps_per_rollout", -1), ("micro_batch", 0),
      ("anchor", -0.1), ("anchor", math.inf), ("credit_radius", -1.0), ("credit_radius", math.nan),
      ("credit_growth", -1.0), ("credit_growth", math.inf),
      ("step_weighting", "none")],
@@ -557,6 +557,14 @@ def test_a_gradient_that_is_not_a_number_changes_nothing(bad):
 def test_settings_out_of_range_are_named(field, value):
     with pytest.raises(ValueError, match=field):
         UpdateConfig(**{field: value})
+
+
+def test_no_number_of_steps_is_the_number_that_suits_the_objective():
+    pictures, path = UpdateConfig(), UpdateConfig(objective="path")
+    assert (pictures.train_steps, pictures.steps_per_rollout) == (4, 2)
+    assert (path.train_steps, path.steps_per_rollout) == (8, 1)
+    chosen = UpdateConfig(objective="path", train_steps=3)
+    assert (chosen.train_steps, chosen.steps_per_rollout) == (3, 1)
 
 
 # which steps

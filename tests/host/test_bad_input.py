@@ -47,7 +47,7 @@ def test_run_names_with_path_characters(
         ({"reward": {"rule": "mask"}}, "no mask is connected"),
         ({"run": {"r": 0}}, "rank"),
         ({"run": {"lora_alpha": -1.0}}, "lora_alpha"),
-        ({"update": {"train_steps": 0}}, "smaller than min"),
+        ({"update": {"train_steps": -1}}, "smaller than min"),
         ({"update": {"learning_rate": 0.0}}, "smaller than min"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
