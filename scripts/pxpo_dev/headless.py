@@ -87,11 +87,11 @@ def train(options: argparse.Namespace, server: Server, out: Path) -> None:
     positive = prompt[sampler["positive"][0]]["inputs"]
     if options.prompt is not None:
         positive["text"] = options.prompt
-    trained = update["train_steps"]
-    said = f", K = {trained} of them trained" if trained else ""  # 0: the node decides
+    steps = sampler["steps"]
+    trained = update["train_steps"] or "as suits the objective"
     print(
         f"ComfyUI {server.comfyui.version} at {server.address}. Prompt: {positive['text']!r}, "
-        f"{options.images} images a round, T = {sampler['steps']} steps{said}."
+        f"{options.images} images a round, T = {steps} steps, of which K are trained: {trained}."
     )
     print(f"Evaluating the untrained model on {options.eval_images} images ...", flush=True)
     before = evaluate(server, prompt, options.eval_images, lora=None)
@@ -248,7 +248,7 @@ def ancestors(prompt: Prompt, roots: list[str]) -> set[str]:
     return found
 
 
-def host(server: Server, steps: int, trained: int) -> dict[str, Any]:
+def host(server: Server, steps: int, trained: int | str) -> dict[str, Any]:
     """What the numbers were measured on."""
     stats = server.client.get("/system_stats")
     system = stats["system"]
