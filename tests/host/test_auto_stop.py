@@ -8,7 +8,7 @@ from pathlib import Path
 from host_prompts import Graph, rounds
 from pxpo_dev.server import Server
 
-RUINOUS = {"learning_rate": 0.03, "train_steps": 3, "auto_stop": True}
+RUINOUS = {"learning_rate": 0.015, "train_steps": 3, "auto_stop": True}
 
 
 def test_it_warns_then_stops_and_goes_on_if_told_to(
@@ -29,6 +29,18 @@ def test_it_warns_then_stops_and_goes_on_if_told_to(
     anyway = press(update={**RUINOUS, "auto_stop": False})
     assert "Careful" in server.client.run(anyway).ui("update", "text")[0]
     assert len(rounds(folder)) == len(made) + 1
+
+
+def test_one_round_that_goes_much_too_far_is_the_last(
+    server: Server, press: Callable[..., Graph], folder: Path
+) -> None:
+    """A distance is no chance sign: no second round is waited for."""
+    far = {**RUINOUS, "learning_rate": 0.06}
+    server.client.run(press(update=far))
+    text = server.client.run(press(update=far)).ui("update", "text")[0]
+    assert text.startswith("Stopped, because compared with the first rounds"), text
+    assert "moved far from the base model" in text
+    assert len(rounds(folder)) == 1
 
 
 def test_the_distance_to_the_base_model_is_measured_from_the_second_round_on(
