@@ -20,14 +20,13 @@ def interval_plot(
 
     rows: what is compared -> one interval per name, None where there is none.
     """
-    height = TOP + ROW * len(rows) + BOTTOM
+    bottom = TOP + ROW * len(rows)
     known = [found for row in rows.values() for found in row if found is not None]
     ends = [end for _, low, high in known for end in (low, high)]
     axis = Axis(min([*ends, 0.95]), max([*ends, 1.05]), LEFT, WIDTH - RIGHT, logarithmic=True)
-    bottom = TOP + ROW * len(rows)
     parts = [
         svg.text(12, 20, title, weight="bold"),
-        svg.text((LEFT + WIDTH - RIGHT) / 2, height - 8, x_label, anchor="middle"),
+        svg.text((LEFT + WIDTH - RIGHT) / 2, bottom + BOTTOM - 8, x_label, anchor="middle"),
     ]
     for tick in axis.ticks():
         stroke = svg.DOTTED if tick == 1.0 else svg.FAINT
@@ -47,4 +46,4 @@ def interval_plot(
         y = TOP + 8 + 18 * j
         parts.append(svg.dot(WIDTH - RIGHT + 22, y, svg.COLOURS[j]))
         parts.append(svg.text(WIDTH - RIGHT + 32, y + 4, name))
-    return svg.sheet(WIDTH, height, parts)
+    return svg.sheet(WIDTH, bottom + BOTTOM, parts)

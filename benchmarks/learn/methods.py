@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pxpo_core.lora import ATTENTION, LoRAConfig
 from pxpo_core.objective import StepWeighting
-from pxpo_core.update_config import AnchorRegion, Objective, UpdateConfig
+from pxpo_core.update_config import USUAL_STEPS, AnchorRegion, Objective, UpdateConfig
 
 from .feedback_noise import KINDS
 
@@ -81,10 +81,6 @@ _DEFAULT = Method(
 ONE = "@one"
 """Ends the names of methods that take one optimizer step per round, at twice as many levels."""
 _ONE_STEP: Mapping[str, Any] = {"steps_per_rollout": 1, "train_steps": 8}
-_TWO_STEPS: Mapping[str, Any] = {
-    "steps_per_rollout": _NODES.steps_per_rollout,
-    "train_steps": _NODES.train_steps,
-}
 
 _PATH = replace(
     _DEFAULT,
@@ -126,10 +122,10 @@ _PATH_VARIANTS = {
     "fitted": ("credit from the fitted value, never judged", {"stepwise": "fitted"}),
     "weights_uniform": ("weights on the predicted noise", {"step_weighting": "uniform"}),
     "weights_exact": ("exact weights", {"step_weighting": "exact"}),
-    "path_two": ("two optimizer steps per rollout, at 4 of 16 steps", _TWO_STEPS),
+    "path_two": ("two optimizer steps per rollout, at 4 of 16 steps", USUAL_STEPS["pictures"]),
     "ddpo_two": (
         "two optimizer steps per rollout, at 4 of 16 steps, and one credit per image",
-        {**_TWO_STEPS, "credit_radius": math.inf},
+        {**USUAL_STEPS["pictures"], "credit_radius": math.inf},
     ),
     "radius_grows": ("a radius of 0.25 sigma latent pixels at each step", {"credit_growth": 0.25}),
     "earlier": (
@@ -214,6 +210,11 @@ METHODS |= {
 
 ANCHOR_SWEEP = ("no_anchor", *_ANCHORED, "default")
 """Methods that differ in how far they hold pixels without feedback, and in nothing else."""
+
+
+def suffix(method: str) -> str:
+    """What tells a method with one optimizer step per round from the one it is like."""
+    return ONE if method.endswith(ONE) else ""
 
 
 def in_order(table: Mapping[str, Any]) -> list[str]:

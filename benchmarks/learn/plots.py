@@ -8,7 +8,7 @@ from typing import Any
 from .cells import GAINS
 from .interval_plot import Interval, interval_plot
 from .line_plot import line_plot
-from .methods import ANCHOR_SWEEP, METHODS, ONE, in_order
+from .methods import ANCHOR_SWEEP, METHODS, ONE, in_order, suffix
 from .statistics import CLAIM_SEEDS, by_seed
 from .summary import QUALITIES
 from .tuning import REALISM, RIVALS
@@ -127,24 +127,22 @@ def _noise_curves(table: Mapping[str, Any]) -> Curves:
     """Share of the gain that is left by share of spoilt feedback, per kind, in %."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for method, found in table.get("noise", {}).items():
-        line = curves.setdefault(_kind(method, found), [(0.0, 100.0)])
+        line = curves.setdefault(found["feedback"] + suffix(method), [(0.0, 100.0)])
         line.append((100.0 * found["spoilt"], 100.0 * found["kept"][0]))
     return {kind: [sorted(line)] for kind, line in curves.items()}
 
 
-def _kind(method: str, found: Mapping[str, Any]) -> str:
-    return str(found["feedback"]) + (ONE if method.endswith(ONE) else "")
-
-
 def _anchor_curves(table: Mapping[str, Any]) -> Curves:
-    """(gain, locality) of each seed as the anchor grows."""
-    swept = sorted(
-        (m for m in in_order(table) if m in ANCHOR_SWEEP), key=lambda m: METHODS[m].anchor
-    )
-    lines: dict[int, list[tuple[float, float]]] = {}
-    for method in swept:
-        gains, local = (by_seed(table[method], key) for key in ("gain", "locality"))
-        for seed, gain in gains.items():
-            if local[seed] is not None:
-                lines.setdefault(seed, []).append((gain, local[seed]))
-    return {"anchor sweep": list(lines.values())} if len(swept) > 1 and lines else {}
+    """(gain, locality) of each seed as the anchor grows, with each number of optimizer steps."""
+    curves: Curves = {}
+    for steps in ("", ONE):
+        sweep = [name + steps for name in ANCHOR_SWEEP if name + steps in table]
+        lines: dict[int, list[tuple[float, float]]] = {}
+        for method in sorted(sweep, key=lambda m: METHODS[m].anchor):
+            gains, local = (by_seed(table[method], key) for key in ("gain", "locality"))
+            for seed, gain in gains.items():
+                if local[seed] is not None:
+                    lines.setdefault(seed, []).append((gain, local[seed]))
+        if len(sweep) > 1 and lines:
+            curves["anchors" + steps] = list(lines.values())
+    return curves

@@ -11,7 +11,7 @@ from typing import Any
 from . import records
 from .cells import GAINS
 from .large_sample import FOLDER
-from .methods import ONE, in_order
+from .methods import in_order, suffix
 from .plots import plots
 from .statistics import mean_interval
 from .summary import summarize
@@ -188,12 +188,11 @@ def noise_table(_task: str, table: Mapping[str, Any]) -> str:
     rows = [_row(columns), "| --- " * len(columns) + "|"]
     for method, found in table.get("noise", {}).items():
         images = sorted(set(found["images"]))
-        how = ONE if method.endswith(ONE) else ""
         kept, least, most = (100.0 * value for value in found["kept"])
         rows.append(
             _row(
                 [
-                    f"{found['spoilt']:.0%} {found['feedback']}{how}",
+                    f"{found['spoilt']:.0%} {found['feedback']}{suffix(method)}",
                     str(len(found["seeds"])),
                     f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}",
                     _mean(found["clean_gain"]),

@@ -8,7 +8,7 @@ from typing import Any
 from .cells import GAINS, key_of
 from .front import front
 from .large_sample import compared
-from .methods import METHODS, ONE
+from .methods import METHODS, suffix
 from .statistics import (
     geometric_mean_ratio,
     images_to_gain,
@@ -181,9 +181,11 @@ def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
     finals = {method: entry for method, entry in table.items() if "seeds" in entry}
     ratios: dict[str, Any] = {}
     for method, entry in finals.items():
-        # What changes the one-step default is compared with that alone.
-        bases = ("default", METHODS[method].base)[method.endswith(ONE) :]
-        for base in dict.fromkeys(bases):
+        # What changes the default of one step is compared with that alone.
+        compared_with = (
+            {METHODS[method].base} if suffix(method) else {"default", METHODS[method].base}
+        )
+        for base in sorted(compared_with):
             if base != method and base in finals:
                 found = _ratios_of(task, entry, finals[base])
                 ratios |= {f"{method} / {base}": found} if found else {}
