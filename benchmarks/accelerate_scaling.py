@@ -57,6 +57,7 @@ rule = "channel level"
 [update]
 learning_rate = 0.05
 train_steps = 4
+steps_per_rollout = 1
 micro_batch = 4
 """
 

@@ -80,7 +80,7 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
         options.images, options.size, options.size, generator=torch.Generator().manual_seed(3)
     )
     plans: list[Any] = []
-    config = UpdateConfig(train_steps=options.train_steps)
+    config = UpdateConfig(train_steps=options.train_steps, steps_per_rollout=1)
     advantage = advantage_map(reward, (options.size // 8, options.size // 8))
     with measured() as training:
         result = train_round([rollout], [advantage], policy, {}, config, 1, planned=plans.append)

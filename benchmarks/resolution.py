@@ -87,7 +87,7 @@ def step(size: int) -> dict[str, Any]:
         with measured() as sampling:
             rollout = sample_rollout(full, policy, size, 2, 1, 3.5)
         advantage = advantage_map(torch.randn(1, size, size), (size // 8, size // 8))
-        config = UpdateConfig(train_steps=1)
+        config = UpdateConfig(train_steps=1, steps_per_rollout=1)
         with measured() as training:
             train_round([rollout], [advantage], policy, {}, config, 1)
     made = {

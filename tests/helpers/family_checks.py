@@ -214,7 +214,7 @@ def gradient_error(family: Family, directions: int = 3, h: float = 1e-3, **sessi
     generator = torch.Generator().manual_seed(2)
     height, width = trajectory.x_0.shape[-2:]
     worth = torch.randn((trajectory.batch, height, width), generator=generator)
-    config = UpdateConfig(train_steps=len(chosen), micro_batch=2)
+    config = UpdateConfig(train_steps=len(chosen), steps_per_rollout=1, micro_batch=2)
     weights = step_weights([trajectory.steps[i] for i in trainable], config.step_weighting)
     double = {name: tensor.double() for name, tensor in policy.tensors.items()}
     precise = _parameter_dtype(family) == torch.float64

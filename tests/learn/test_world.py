@@ -93,7 +93,7 @@ def test_gradient_is_that_of_the_lora_layers(world: ToyWorld, policy: Policy) ->
     for make in (lambda layers: WorldSession(world, layers, asked), hooked):
         layers = LoRALayers(policy)
         experience = Experience(trajectory, advantage, make(layers))
-        config = UpdateConfig(learning_rate=1e-3, train_steps=1, micro_batch=2)
+        config = UpdateConfig(learning_rate=1e-3, train_steps=1, steps_per_rollout=1, micro_batch=2)
         results.append(update_policy([experience], layers, {}, config, 0))
     assert results[0].grad_norm == pytest.approx(results[1].grad_norm, rel=1e-3)
     # Adam's first moment after one step is the gradient: its step itself forgets the scale.

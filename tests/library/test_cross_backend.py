@@ -20,8 +20,9 @@ TOLERANCE = 1e-4
 
 BATCH, STEPS, SIZE, CFG = 3, 6, 8, 3.0
 CONFIG = UpdateConfig(
-    learning_rate=1e-3, train_steps=3, micro_batch=2, anchor=0.05, anchor_region="everywhere"
-)
+    learning_rate=1e-3, train_steps=3, steps_per_rollout=1, micro_batch=2, anchor=0.05,
+    anchor_region="everywhere",
+)  # fmt: skip
 
 COMMON = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32,
