@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pxpo_core.update_config import UpdateConfig
+
 GAINS: Mapping[str, tuple[float, ...]] = {
     "blue": (0.04, 0.10),
     "hair": (1 / 3, 2 / 3),
@@ -70,11 +72,12 @@ def protocol(task: str, budget: int, held_out: int) -> Protocol:
 
 
 def seconds_of(
-    cell: Cell, train_steps: int, steps: int, plan: Protocol, call: float, gradient: float
+    config: UpdateConfig, steps: int, plan: Protocol, call: float, gradient: float
 ) -> float:
-    """Estimated duration. call, gradient: seconds per image of a guided prediction without and
-    with its gradient; every image takes `steps` predictions and `train_steps` gradients."""
-    trained = min(train_steps, steps - 1)
+    """Estimated duration of a cell that trains with `config`. call, gradient: seconds per image of
+    a guided prediction without and with its gradient; every image takes `steps` predictions, and a
+    gradient per trained step and optimizer step."""
+    trained = min(config.train_steps, steps - 1) * config.steps_per_rollout
     sampled = plan.budget + plan.held_out * len(plan.evaluations)
     return sampled * steps * call + plan.budget * trained * gradient
 

@@ -147,8 +147,8 @@ def _large_jobs(options: argparse.Namespace) -> list[Job]:
 def _print_plan(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     total = 0.0
     for job in jobs:
-        train_steps = METHODS[job.cell.method].train_steps
-        seconds = cells.seconds_of(job.cell, train_steps, STEPS, job.plan, CALL, GRADIENT)
+        config = METHODS[job.cell.method].config(job.cell.rate, job.cell.batch)
+        seconds = cells.seconds_of(config, STEPS, job.plan, CALL, GRADIENT)
         total += seconds
         c = job.cell
         kind = "tune " if c.tuning else "final"

@@ -25,6 +25,7 @@ from benchmarks.learn.statistics import (
 )
 from benchmarks.learn.summary import summarize
 from benchmarks.learn.tuning import at_an_edge, chosen_settings, gain_kept, setting_for
+from pxpo_core.update_config import UpdateConfig
 
 RESULTS = report.REPO / "benchmarks" / "results"
 
@@ -138,12 +139,15 @@ def test_one_picture_is_looked_at_in_few_branches_after_every_second_round() -> 
     assert protocol("single_image", 512, 256) == Protocol(40, (8, 16, 24, 32, 40), 16)
 
 
-def test_cost_grows_with_trained_steps() -> None:
+def test_cost_grows_with_trained_steps_and_optimizer_steps() -> None:
     plan = Protocol(128, (64, 128), 64)
-    cell = Cell("blue", "default", 1e-3, 16, 0)
-    few, all_ = (seconds_of(cell, k, 16, plan, 0.01, 0.03) for k in (4, 1000))
+    few, all_, twice = (
+        seconds_of(UpdateConfig(train_steps=k, steps_per_rollout=n), 16, plan, 0.01, 0.03)
+        for k, n in ((4, 1), (1000, 1), (4, 2))
+    )
     assert few == pytest.approx(256 * 16 * 0.01 + 128 * 4 * 0.03)
     assert all_ - few == pytest.approx(128 * 11 * 0.03)
+    assert twice - few == pytest.approx(128 * 4 * 0.03)
 
 
 def test_records_survive_a_torn_line_and_nan(tmp_path: Path) -> None:
