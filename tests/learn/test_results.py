@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.learn import agreement, command, records, report
+from benchmarks.learn import agreement, command, records, report, tables
 from benchmarks.learn.cells import Cell, Protocol, missing, protocol, seconds_of
 from benchmarks.learn.large_sample import compared, large_look
 from benchmarks.learn.plots import plots
@@ -305,7 +305,7 @@ def test_directions_are_compared_beneath_the_noise() -> None:
     assert math.isnan(agreement.direction(a, b, -0.01, 0.5))
     table = {"cosines": {"blue": {"x": {"denoised": 0.5}}}}
     table["directions"] = {"blue": {"x": {"denoised": None}}}
-    assert "| blue | x | - | - | 0.50 | - |" in report.agreement_table(table)
+    assert "| blue | x | - | - | 0.50 | - |" in tables.agreement_table(table)
 
 
 def test_noise_is_compared_after_equally_many_images() -> None:
@@ -318,7 +318,7 @@ def test_noise_is_compared_after_equally_many_images() -> None:
     made = plots(summary)
     assert ">flip<" in made["learn_blue_noise.svg"]
     assert "learn_blue_anchor.svg" not in made
-    assert "25 % (25 to 25)" in report.noise_table("blue", summary["blue"])
+    assert "25 % (25 to 25)" in tables.noise_table("blue", summary["blue"])
     assert summarize([clean])["blue"]["noise"] == {}
 
 
@@ -338,8 +338,8 @@ def test_many_pictures_are_looked_at_where_the_larger_gain_was_first_seen() -> N
     assert (row["images"], row["few"]["realism"], row["many"]["realism"]) == (16, 1.2, 1.5)
     assert (row["few"]["pictures"], row["many"]["pictures"]) == (64, 2048)
     assert row["many"]["prompts"] == {"mouth": pytest.approx(-0.11)}
-    assert "| 64, 2048 |" in report.large_table("blue", {"large": [row]})
-    assert "| mouth -11.0 |" in report.large_table("blue", {"large": [row]})
+    assert "| 64, 2048 |" in tables.large_table("blue", {"large": [row]})
+    assert "| mouth -11.0 |" in tables.large_table("blue", {"large": [row]})
     assert compared([record("ddpo")], [many]) == []
 
 
@@ -398,7 +398,7 @@ def test_tables_have_a_cell_under_every_heading() -> None:
     for method, images in (("default", 32), ("ddpo", 64), ("flip_25", 64)):
         records_ += finals(method, {0: images})
     table = summarize(records_, finals("default", {0: 32}))["blue"]
-    for make in report.TABLES.values():
+    for make in tables.TABLES.values():
         rows = make("blue", table).splitlines()
         assert len(rows) > 2
         assert len({row.count("|") for row in rows}) == 1
