@@ -13,7 +13,7 @@ from .statistics import CLAIM_SEEDS, by_seed
 from .summary import QUALITIES
 from .tuning import REALISM, RIVALS
 
-RACED = (*RIVALS, "path", "attention_only", "default")
+RACED = (*RIVALS, "path", "ddpo_two", "path_two", "attention_only", "default")
 """Whose curves are drawn, later ones above: what is a change of one thing has the plot of ratios,
 or nothing could be read."""
 
@@ -93,8 +93,8 @@ def _curve_plots(task: str, table: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, list[Interval | None]]:
-    """Of every method with enough seeds over the method that it is a change of, of rivals over
-    the default too, to the task's largest gain, by quality; None where neither got there. What
+    """Of every method with enough seeds over the method that it is a change of, of what is raced
+    over the default too, to the task's largest gain, by quality; None where neither got there. What
     stops by itself is no race."""
     rows: dict[str, list[Interval | None]] = {}
     if not GAINS[task]:
@@ -104,7 +104,7 @@ def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, list[Interval | No
         (method, base)
         for method in in_order(table)
         for base in dict.fromkeys((METHODS[method].base, "default"))
-        if base == METHODS[method].base or method in RIVALS
+        if base == METHODS[method].base or method in RACED
     ]
     for method, base in pairs:
         how, name = METHODS[method], f"{method} / {base}"
