@@ -17,7 +17,7 @@ from .statistics import (
     with_budget,
 )
 from .survival import survival
-from .tuning import Settings, at_an_edge, chosen_settings, curve_of, gain_kept
+from .tuning import Settings, at_an_edge, chosen_settings, curve_of, gain_kept, setting_for
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -69,16 +69,16 @@ def final_records(
     own: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         own.setdefault((record["task"], record["method"]), []).append(record)
-    found = {key: _finals(some, settings.get(key, (None, None))) for key, some in own.items()}
+    found = {key: _finals(some, setting_for(settings, *key)) for key, some in own.items()}
     return {key: finals for key, finals in found.items() if finals}
 
 
-def _finals(own: Records, chosen: tuple[float | None, int | None]) -> list[Mapping[str, Any]]:
+def _finals(own: Records, chosen: tuple[float, int] | None) -> list[Mapping[str, Any]]:
     """One record per final seed, seeds rising; of the chosen setting, else of the most tried one.
 
     Of a seed's several records the one with the most held-out pictures counts, then the longest.
     """
-    settings: dict[tuple[float | None, int | None], dict[int, Mapping[str, Any]]] = {}
+    settings: dict[tuple[float, int], dict[int, Mapping[str, Any]]] = {}
     for record in own:
         cell = key_of(record)
         if cell.tuning:
@@ -88,7 +88,8 @@ def _finals(own: Records, chosen: tuple[float | None, int | None]) -> list[Mappi
             seeds[cell.seed] = record
     if not settings:
         return []
-    found = settings.get(chosen) or max(settings.values(), key=len)
+    found = settings.get(chosen) if chosen else None
+    found = found or max(settings.values(), key=len)
     return [found[seed] for seed in sorted(found)]
 
 
@@ -177,7 +178,8 @@ def _tuning_summary(own: Records, rate: float | None, batch: int | None) -> dict
 
 def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Images that other methods need over images that the default, and the method they are a change
-    of, need, per gain, with 95 % intervals."""
+    of, need, per gain, with 95 % intervals. What was not tuned is compared at equal settings only.
+    """
     finals = {method: entry for method, entry in table.items() if "seeds" in entry}
     ratios: dict[str, Any] = {}
     for method, entry in finals.items():
@@ -186,10 +188,16 @@ def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
             {METHODS[method].base} if suffix(method) else {"default", METHODS[method].base}
         )
         for base in sorted(compared_with):
-            if base != method and base in finals:
+            if base != method and base in finals and _comparable(entry, finals[base]):
                 found = _ratios_of(task, entry, finals[base])
                 ratios |= {f"{method} / {base}": found} if found else {}
     return ratios
+
+
+def _comparable(entry: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    """Whether a difference is the method's own: both ran alike, or each at its best setting."""
+    same = all(entry[key] == base[key] for key in ("learning_rate", "batch"))
+    return same or bool(entry["tuning"]["trials"])
 
 
 def _ratios_of(task: str, entry: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

@@ -393,6 +393,21 @@ def test_only_what_is_raced_has_curves_and_five_seeds_have_a_ratio() -> None:
     assert "learn_blue_ratios.svg" not in plots(summarize(finals("default", five)))
 
 
+def test_a_change_is_shown_and_compared_at_the_setting_of_what_it_changes() -> None:
+    tuning = record(rate=3e-3, seed=1000, curve=[evaluation(128, 0.3)])
+    default = [{**one, "rate": 3e-3} for one in finals("default", {0: 32, 1: 32})]
+    elsewhere = finals("radius_4", {0: 64, 1: 64, 2: 64})
+    table = summarize([tuning, *default, *elsewhere])["blue"]
+    assert "radius_4 / default" not in table["ratios"]
+    there = {**elsewhere[0], "rate": 3e-3}
+    table = summarize([tuning, *default, *elsewhere, there])["blue"]
+    assert (table["radius_4"]["learning_rate"], table["radius_4"]["seeds"]) == (3e-3, [0])
+    assert table["ratios"]["radius_4 / default"]["0.10, any quality"]["ratio"] == 2.0
+    tuned = record("radius_4", rate=1e-3, seed=1000, curve=[evaluation(128, 0.3)])
+    table = summarize([tuning, tuned, *default, *elsewhere])["blue"]
+    assert table["ratios"]["radius_4 / default"]["0.10, any quality"]["ratio"] == 2.0
+
+
 def test_tables_have_a_cell_under_every_heading() -> None:
     records_ = [record(rate=1e-3, seed=1000, curve=[evaluation(64, 0.3)])]
     for method, images in (("default", 32), ("ddpo", 64), ("flip_25", 64)):
