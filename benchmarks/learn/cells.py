@@ -14,6 +14,7 @@ GAINS: Mapping[str, tuple[float, ...]] = {
     "region": (0.04, 0.10),
     "alignment": (0.10, 0.20),
     "single_image": (0.25, 0.5),
+    "single_image_one": (0.25, 0.5),
     "single_image_like": (),
 }
 """What is raced to, by task."""
@@ -21,7 +22,8 @@ GAINS: Mapping[str, tuple[float, ...]] = {
 BRANCHES = 4
 ROUNDS = 10
 HELD_OUT_BRANCHES = 16
-SAME_PICTURE = ("single_image", "single_image_like")
+SAME_PICTURE = {"single_image": BRANCHES, "single_image_one": 1, "single_image_like": BRANCHES}
+"""Tasks that begin with one x_T again and again, and how many pictures a round paints of it."""
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 FINAL_SEEDS = tuple(range(8))
@@ -63,8 +65,9 @@ def protocol(task: str, budget: int, held_out: int) -> Protocol:
     A single picture is painted ten times and looked at after every second round.
     """
     if task in SAME_PICTURE:
-        budget, held_out = BRANCHES * ROUNDS, min(held_out, HELD_OUT_BRANCHES)
-        times: Iterable[int] = range(2 * BRANCHES, budget + 1, 2 * BRANCHES)
+        pictures = SAME_PICTURE[task]
+        budget, held_out = pictures * ROUNDS, min(held_out, HELD_OUT_BRANCHES)
+        times: Iterable[int] = range(2 * pictures, budget + 1, 2 * pictures)
     else:
         early, late = (*range(8, 33, 4), 48, 64, 96, 128), range(192, 513, 64)
         times = (*(t for t in (*early, *late, *range(640, 5121, 128)) if t < budget), budget)

@@ -90,7 +90,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
         wanted = []
         batches = [int(b) for b in options.batches.split(",")]
         if task in cells.SAME_PICTURE:
-            batches = [cells.BRANCHES]
+            batches = [cells.SAME_PICTURE[task]]
         if options.what in ("plan", "tune"):
             rates = [float(r) for r in options.rates.split(",")]
             wanted += [

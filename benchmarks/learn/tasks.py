@@ -108,11 +108,11 @@ def region() -> Task:
     )
 
 
-def single_image(segmenter: Segmenter, judge: Judge, like: bool) -> Task:
+def single_image(segmenter: Segmenter, judge: Judge, name: str, like: bool = False) -> Task:
     """One picture, its hair marked again and again by a coarse brush."""
     sign = 1.0 if like else -1.0
     return Task(
-        "single_image_like" if like else "single_image",
+        name,
         f"one x_T, fresh noise on the way; hair marked {'like' if like else 'dislike'} by a coarse "
         "brush; score: minus the hair area of held-out branches",
         reward=lambda images, _, generator: (
@@ -179,8 +179,9 @@ def all_tasks(segmenter: Segmenter, judge: Judge) -> dict[str, Task]:
         hair(segmenter, judge),
         region(),
         alignment(segmenter, judge),
-        single_image(segmenter, judge, like=False),
-        single_image(segmenter, judge, like=True),
+        single_image(segmenter, judge, "single_image"),
+        single_image(segmenter, judge, "single_image_one"),
+        single_image(segmenter, judge, "single_image_like", like=True),
     )
     return {task.name: task for task in made}
 

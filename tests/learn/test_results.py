@@ -137,6 +137,7 @@ def test_every_evaluation_lies_within_the_budget_and_the_last_is_at_it() -> None
 
 def test_one_picture_is_looked_at_in_few_branches_after_every_second_round() -> None:
     assert protocol("single_image", 512, 256) == Protocol(40, (8, 16, 24, 32, 40), 16)
+    assert protocol("single_image_one", 512, 256) == Protocol(10, (2, 4, 6, 8, 10), 16)
 
 
 def test_cost_grows_with_trained_steps_and_optimizer_steps() -> None:
