@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from . import svg
 from .svg import Axis
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM, ROW = 640, 210, 150, 34, 46, 26
+WIDTH, RIGHT, TOP, BOTTOM, ROW = 640, 150, 34, 46, 26
+CHARACTER = 7
+"""Pixels that one of a label takes at most."""
 
 Interval = tuple[float, float, float]
 """Mean, low, high."""
@@ -20,13 +22,13 @@ def interval_plot(
 
     rows: what is compared -> one interval per name, None where there is none.
     """
-    bottom = TOP + ROW * len(rows)
+    left, bottom = 20 + CHARACTER * max(map(len, rows), default=0), TOP + ROW * len(rows)
     known = [found for row in rows.values() for found in row if found is not None]
     ends = [end for _, low, high in known for end in (low, high)]
-    axis = Axis(min([*ends, 0.95]), max([*ends, 1.05]), LEFT, WIDTH - RIGHT, logarithmic=True)
+    axis = Axis(min([*ends, 0.95]), max([*ends, 1.05]), left, WIDTH - RIGHT, logarithmic=True)
     parts = [
         svg.text(12, 20, title, weight="bold"),
-        svg.text((LEFT + WIDTH - RIGHT) / 2, bottom + BOTTOM - 8, x_label, anchor="middle"),
+        svg.text((left + WIDTH - RIGHT) / 2, bottom + BOTTOM - 8, x_label, anchor="middle"),
     ]
     for tick in axis.ticks():
         stroke = svg.DOTTED if tick == 1.0 else svg.FAINT
@@ -34,7 +36,7 @@ def interval_plot(
         parts.append(svg.text(axis.at(tick), bottom + 16, f"{tick:g}", anchor="middle"))
     for i, (label, row) in enumerate(rows.items()):
         middle = TOP + ROW * (i + 0.5)
-        parts.append(svg.text(LEFT - 10, middle + 4, label, anchor="end"))
+        parts.append(svg.text(left - 10, middle + 4, label, anchor="end"))
         for j, found in enumerate(row):
             if found is None:
                 continue

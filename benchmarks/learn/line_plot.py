@@ -20,12 +20,13 @@ def line_plot(
     levels: Sequence[float] = (),
     floor: float = 0.0,
     logarithmic: bool = False,
+    known: Sequence[str] = (),
 ) -> str:
     """An SVG of one thin line per curve and one thick one of their mean per name.
 
     levels: dotted horizontal lines. floor: the y axis begins there, or lower. The mean is drawn
     where every curve of a name has a point; curves without one are drawn thicker. logarithmic: the
-    x axis, which leaves out points at 0.
+    x axis, which leaves out points at 0. known: names with a colour of their own in every plot.
     """
     if logarithmic:
         curves = {
@@ -56,7 +57,7 @@ def line_plot(
         parts.append(svg.line([(x_axis.start, y), (x_axis.end, y)], svg.DOTTED))
     for i, (name, many) in enumerate(curves.items()):
         drawn = [[(x_axis.at(x), y_axis.at(y)) for x, y in curve] for curve in many]
-        pen = svg.pen(i)
+        pen = svg.pen(known.index(name) if name in known else i)
         mean = mean_curve(drawn)
         thin = (0.8, 0.45) if len(mean) > 1 else (1.4, 0.7)
         parts += [svg.line(curve, pen, *thin) for curve in drawn if len(drawn) > 1]

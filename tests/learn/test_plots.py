@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.learn.interval_plot import interval_plot
 from benchmarks.learn.line_plot import line_plot, mean_curve
-from benchmarks.learn.svg import Axis
+from benchmarks.learn.svg import COLOURS, Axis
 
 
 def test_plot_has_a_line_per_seed_and_a_mean() -> None:
@@ -20,6 +20,15 @@ def test_plot_has_a_line_per_seed_and_a_mean() -> None:
     assert many.count('stroke-dasharray="6 3"') == 2
     assert ">m8<" in many
     assert mean_curve([[(0, 0), (1, 1)], [(0, 2), (1, 3), (2, 9)]]) == [(0, 1), (1, 2)]
+
+
+def test_a_known_name_has_the_same_colour_in_every_plot() -> None:
+    curve = [[(0.0, 0.0), (1.0, 1.0)]]
+    alone = line_plot("t", "x", "y", {"b": curve}, known=("a", "b"))
+    both = line_plot("t", "x", "y", {"a": curve, "b": curve}, known=("a", "b"))
+    assert COLOURS[1] in alone
+    assert COLOURS[0] not in alone
+    assert COLOURS[0] in both
 
 
 def test_a_logarithmic_plot_begins_after_zero() -> None:
