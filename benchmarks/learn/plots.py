@@ -17,6 +17,9 @@ RACED = (*RIVALS, "path", "ddpo_two", "path_two", "attention_only", "default")
 """Whose curves are drawn, later ones above, each in its own colour: what is a change of one thing
 has the plot of ratios, or nothing could be read."""
 
+COLOURED = RACED[::-1]
+"""Who has the first colours: ours the first."""
+
 Curves = dict[str, list[list[tuple[float, float]]]]
 
 
@@ -74,7 +77,7 @@ def _curve_plots(task: str, table: Mapping[str, Any]) -> dict[str, str]:
             gain,
             GAINS[task],
             logarithmic=True,
-            known=RACED[::-1],
+            known=COLOURED,
         ),
         f"learn_{task}_realism.svg": line_plot(
             f"{task}: what the gain costs",
@@ -83,14 +86,14 @@ def _curve_plots(task: str, table: Mapping[str, Any]) -> dict[str, str]:
             front,
             (1.0, REALISM),
             floor=1.0,
-            known=RACED[::-1],
+            known=COLOURED,
         ),
         f"learn_{task}_kl.svg": line_plot(
             f"{task}: gain by distance from the base model",
             "KL of a whole path, nats per picture",
             "gain",
             moved,
-            known=RACED[::-1],
+            known=COLOURED,
         ),
     }
 

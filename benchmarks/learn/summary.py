@@ -88,8 +88,7 @@ def _finals(own: Records, chosen: tuple[float, int] | None) -> list[Mapping[str,
             seeds[cell.seed] = record
     if not settings:
         return []
-    found = settings.get(chosen) if chosen else None
-    found = found or max(settings.values(), key=len)
+    found = settings[chosen] if chosen in settings else max(settings.values(), key=len)
     return [found[seed] for seed in sorted(found)]
 
 

@@ -28,7 +28,7 @@ def final_table(task: str, table: Mapping[str, Any]) -> str:
         "detail",
         "locality",
     ]
-    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    rows: list[list[str]] = []
     for method in in_order(table):
         entry = table[method]
         if "seeds" not in entry:
@@ -37,10 +37,8 @@ def final_table(task: str, table: Mapping[str, Any]) -> str:
         measured = [_mean(entry[key]) for key in ("realism", "faces", "detail", "locality")]
         setting = f"{entry['learning_rate']:g}, {entry['batch']}"
         seeds = str(len(entry["seeds"]))
-        rows.append(
-            _row([f"`{method}`", setting, seeds, *counts, _interval(entry["gain"]), *measured])
-        )
-    return "\n".join(rows) if len(rows) > 2 else "No final cells yet."
+        rows.append([f"`{method}`", setting, seeds, *counts, _interval(entry["gain"]), *measured])
+    return _table(columns, rows, "No final cells yet.")
 
 
 def _counts(entry: Mapping[str, Any], gain: str) -> str:
@@ -54,16 +52,20 @@ def _counts(entry: Mapping[str, Any], gain: str) -> str:
     return ", ".join(shown)
 
 
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> str:
+    """In Markdown; `empty` where there are no rows."""
+    lines = [_row(columns), "| --- " * len(columns) + "|", *map(_row, rows)]
+    return "\n".join(lines) if rows else empty
+
+
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
 def tuning_table(task: str, table: Mapping[str, Any]) -> str:
     """Every tuning trial; the chosen setting in bold."""
-    rows = [
-        "| method | rate | batch | seed | images | gain | realism | faces | largest gain held |",
-        "| --- " * 9 + "|",
-    ]
+    columns = ["method", "rate", "batch", "seed", "images", "gain", "realism", "faces"]
+    rows: list[list[str]] = []
     for method in in_order(table):
         tuned = table[method]["tuning"]
         for trial in tuned["trials"]:
@@ -72,85 +74,81 @@ def tuning_table(task: str, table: Mapping[str, Any]) -> str:
                 tuned.get("batch"),
             )
             rate = f"{trial['learning_rate']:g}"
-            rows.append(
-                f"| `{method}` | {f'**{rate}**' if chosen else rate} | {trial['batch']} | "
-                f"{trial['seed']} | {trial['images']} | {trial['gain']:.3f} | "
-                f"{_mean([trial['realism']])} | {trial['faces']:.2f} | "
-                f"{trial['gain_held']:.3f} |"
-            )
-    return "\n".join(rows) if len(rows) > 2 else "No tuning cells yet."
+            counts = [str(trial[key]) for key in ("batch", "seed", "images")]
+            measured = [f"{trial['gain']:.3f}", _mean([trial["realism"]]), f"{trial['faces']:.2f}"]
+            setting = [f"`{method}`", f"**{rate}**" if chosen else rate]
+            rows.append([*setting, *counts, *measured, f"{trial['gain_held']:.3f}"])
+    return _table([*columns, "largest gain held"], rows, "No tuning cells yet.")
 
 
 def ratio_table(_task: str, table: Mapping[str, Any]) -> str:
     """Images a method needs over images that another one needs, and how far from portraits both
     are where the gain is first reached."""
     columns = ["ratio", "gain", "seeds", *QUALITIES, "distance there"]
-    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    rows: list[list[str]] = []
     for name, found in sorted(table.get("ratios", {}).items()):
         for gain in sorted({key.partition(",")[0] for key in found}):
             ratios = [found[f"{gain}, {quality}"] for quality in QUALITIES]
             there = [_mean(table[one]["realism_at_gain"][gain]) for one in name.split(" / ")]
             shown = [_range((r["ratio"], r["low"], r["high"])) for r in ratios]
-            rows.append(_row([name, gain, str(ratios[0]["seeds"]), *shown, ", ".join(there)]))
-    return "\n".join(rows) if len(rows) > 2 else "No ratios yet."
+            rows.append([name, gain, str(ratios[0]["seeds"]), *shown, ", ".join(there)])
+    return _table(columns, rows, "No ratios yet.")
 
 
 def short_table(summary: Mapping[str, Any]) -> str:
     """Images to each gain of the paper's tasks at held quality, per seed."""
-    rows = [_row(["", *(f"`{method}`" for method in SHORT)]), "| --- " * (1 + len(SHORT)) + "|"]
+    rows: list[list[str]] = []
     for task, words in (("blue", "{:.2f} less blue"), ("hair", "{:.0%} less hair")):
         table = summary.get(task, {})
         for gain in GAINS[task]:
             entries = [table.get(method, {}) for method in SHORT]
             counts = [_counts(e, f"{gain:.2f}") if "seeds" in e else "-" for e in entries]
-            rows.append(_row([words.format(gain), *counts]))
-    return "\n".join(rows)
+            rows.append([words.format(gain), *counts])
+    return _table(["", *(f"`{method}`" for method in SHORT)], rows, "No final cells yet.")
 
 
 def agreement_table(found: Mapping[str, Any]) -> str:
     """Mean cosine of independent batches' gradients, per task, credit and step weighting, and that
     of the signal with the judged credit's."""
     weightings = ("exact", "uniform", "denoised")
-    rows = [_row(["task", "credit", *weightings, "direction"]), "| --- " * 6 + "|"]
+    rows: list[list[str]] = []
     for task, credits in found.get("cosines", {}).items():
         for credit, cosines in credits.items():
             along = found["directions"][task][credit]["denoised"]
             cells = [_mean([value]) for value in (*map(cosines.get, weightings), along)]
-            rows.append(_row([task, credit, *cells]))
-    return "\n".join(rows) if len(rows) > 2 else "Not measured yet."
+            rows.append([task, credit, *cells])
+    return _table(["task", "credit", *weightings, "direction"], rows, "Not measured yet.")
 
 
 def noise_table(_task: str, table: Mapping[str, Any]) -> str:
     """Gain with spoilt feedback beside the gain without, after as many images."""
     columns = ["feedback", "seeds", "images", "gain without", "gain with (95 %)", "left (95 %)"]
-    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    rows: list[list[str]] = []
     for method, found in table.get("noise", {}).items():
         images = sorted(set(found["images"]))
         kept, least, most = (100.0 * value for value in found["kept"])
         rows.append(
-            _row(
-                [
-                    f"{found['spoilt']:.0%} {found['feedback']}{suffix(method)}",
-                    str(len(found["seeds"])),
-                    f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}",
-                    _mean(found["clean_gain"]),
-                    _range(found["gain_interval"]),
-                    f"{kept:.0f} % ({least:.0f} to {most:.0f})",
-                ]
-            )
+            [
+                f"{found['spoilt']:.0%} {found['feedback']}{suffix(method)}",
+                str(len(found["seeds"])),
+                f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}",
+                _mean(found["clean_gain"]),
+                _range(found["gain_interval"]),
+                f"{kept:.0f} % ({least:.0f} to {most:.0f})",
+            ]
         )
-    return "\n".join(rows) if len(rows) > 2 else "No cells with spoilt feedback yet."
+    return _table(columns, rows, "No cells with spoilt feedback yet.")
 
 
 def front_table(_task: str, table: Mapping[str, Any]) -> str:
     """The distance at which each gain is reached, and how much further that is than ours."""
     columns = ["method", "gain", "seeds", "realism there", "minus `default`'s", "pairs"]
-    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    rows: list[list[str]] = []
     for method in in_order(table.get("front", {})):
         for gain, found in sorted(table["front"][method].items()):
             cells = [f"`{method}`", gain, str(len(found["seeds"])), _range(found["realism"])]
-            rows.append(_row([*cells, _range(found["above_default"]), str(found["pairs"] or "-")]))
-    return "\n".join(rows) if len(rows) > 2 else "No gain reached yet."
+            rows.append([*cells, _range(found["above_default"]), str(found["pairs"] or "-")])
+    return _table(columns, rows, "No gain reached yet.")
 
 
 def _range(interval: Sequence[float]) -> str:
@@ -164,7 +162,7 @@ def large_table(_task: str, table: Mapping[str, Any]) -> str:
     """Cells measured in few pictures beside the same cells in many."""
     measures = ["gain", "realism", "faces", "detail", "as prompted, points"]
     columns = ["method", "seed", "images", "pictures", *measures]
-    rows = [_row(columns), "| --- " * len(columns) + "|"]
+    rows: list[list[str]] = []
     for found in table.get("large", []):
         few, many = found["few"], found["many"]
         measured = [
@@ -173,8 +171,8 @@ def large_table(_task: str, table: Mapping[str, Any]) -> str:
         pictures = f"{few['pictures']}, {many['pictures']}"
         gain = f"{few['gain']:.3f}, {many['gain']:.3f}"
         row = [f"`{found['method']}`", str(found["seed"]), str(found["images"]), pictures, gain]
-        rows.append(_row([*row, *measured, _points(many["prompts"])]))
-    return "\n".join(rows) if len(rows) > 2 else "No cells looked at in many pictures yet."
+        rows.append([*row, *measured, _points(many["prompts"])])
+    return _table(columns, rows, "No cells looked at in many pictures yet.")
 
 
 def _points(changes: Mapping[str, float]) -> str:
