@@ -24,7 +24,7 @@ from pxpo_core.stepwise import checkpoints, predictions
 
 from . import prompts
 from .advantages import Credit
-from .methods import METHODS
+from .methods import METHODS, OURS
 from .tasks import Task
 from .world import ToyWorld, WorldSession
 
@@ -159,6 +159,6 @@ def _advantages(
         ("fitted", made, None),
         ("judged", made, torch.stack(seen)),
     ):
-        credit = Credit(METHODS["default"])
+        credit = Credit(METHODS[OURS])
         found[name] = credit.advantage(rewards, pictures, asked, steps, judged)
     return found

@@ -17,12 +17,12 @@ from typing import Any
 from . import cells, records, tuning
 from .cells import Cell, Protocol
 from .large_sample import FOLDER, PICTURES, large_look
-from .methods import METHODS
+from .methods import METHODS, OURS
 from .summary import final_records
 
 RESULTS = Path(__file__).parent.parent / "results"
 RAW = RESULTS / "learn_raw"
-MAIN = ("default", *tuning.RIVALS)
+MAIN = (OURS, *tuning.RIVALS)
 CALL, GRADIENT = 0.0062, 0.028
 """Seconds per image of a guided prediction, and of one with its gradient, two idle cores."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .methods import OURS
 from .statistics import by_seed, mean_interval
-
-OURS = "default"
 
 
 def front(table: Mapping[str, Any], gains: Sequence[float]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from .feedback_noise import KINDS
 Baseline = Literal["none", "group", "ddpo"]
 Stepwise = Literal["task", "fitted", "off"]
 ALL_STEPS = 1000
+OURS = "default"
+"""What the nodes do; the others are compared with it."""
 _NODES = UpdateConfig()
 """How the update node trains where nothing else is asked for."""
 
@@ -49,7 +51,7 @@ class Method:
     feedback: str = "none"
     spoilt: float = 0.0
     auto_stop: bool = False
-    base: str = "default"
+    base: str = OURS
 
     @property
     def judges(self) -> bool:
@@ -73,7 +75,7 @@ class Method:
 
 
 _DEFAULT = Method(
-    "default",
+    OURS,
     "what the nodes do: finished pictures, credit beyond what was foreseen, an anchor of 1 on "
     "pixels without feedback, and two optimizer steps per round at 4 of 16 noise levels",
 )
@@ -88,7 +90,7 @@ _PATH = replace(
     says="the objective path: the sampling path, credit by step; judged where the task needs it; "
     "one optimizer step per round",
     objective="path",
-    base="default@one",
+    base=OURS + ONE,
     **_ONE_STEP,
 )
 
@@ -201,14 +203,14 @@ METHODS |= {
         METHODS[name],
         name=name + ONE,
         says=f"{name}, but one optimizer step per round, at 8 of 16 noise levels",
-        base="default" if name == "default" else "default" + ONE,
+        base=OURS if name == OURS else OURS + ONE,
         **_ONE_STEP,
     )
-    for name in ("default", *_VARIANTS, *_ANCHORED, *_NOISY)
+    for name in (OURS, *_VARIANTS, *_ANCHORED, *_NOISY)
     if not name.startswith(("steps_", "four_"))
 }
 
-ANCHOR_SWEEP = ("no_anchor", *_ANCHORED, "default")
+ANCHOR_SWEEP = ("no_anchor", *_ANCHORED, OURS)
 """Methods that differ in how far they hold pixels without feedback, and in nothing else."""
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from .cells import GAINS
 from .interval_plot import Interval, interval_plot
 from .line_plot import line_plot
-from .methods import ANCHOR_SWEEP, METHODS, ONE, in_order, suffix
+from .methods import ANCHOR_SWEEP, METHODS, ONE, OURS, in_order, suffix
 from .statistics import CLAIM_SEEDS, by_seed
 from .summary import QUALITIES
 from .tuning import REALISM, RIVALS
 
-RACED = (*RIVALS, "path", "ddpo_two", "path_two", "attention_only", "default")
+RACED = (*RIVALS, "path", "ddpo_two", "path_two", "attention_only", OURS)
 """Whose curves are drawn, later ones above, each in its own colour: what is a change of one thing
 has the plot of ratios, or nothing could be read."""
 
@@ -109,7 +109,7 @@ def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, list[Interval | No
     pairs = [
         (method, base)
         for method in in_order(table)
-        for base in dict.fromkeys((METHODS[method].base, "default"))
+        for base in dict.fromkeys((METHODS[method].base, OURS))
         if base == METHODS[method].base or method in RACED
     ]
     for method, base in pairs:

@@ -8,7 +8,7 @@ from typing import Any
 from .cells import GAINS, key_of
 from .front import front
 from .large_sample import compared
-from .methods import METHODS, suffix
+from .methods import METHODS, OURS, suffix
 from .statistics import (
     geometric_mean_ratio,
     images_to_gain,
@@ -183,9 +183,7 @@ def _ratios(task: str, table: Mapping[str, Any]) -> dict[str, Any]:
     ratios: dict[str, Any] = {}
     for method, entry in finals.items():
         # What changes the default of one step is compared with that alone.
-        compared_with = (
-            {METHODS[method].base} if suffix(method) else {"default", METHODS[method].base}
-        )
+        compared_with = {METHODS[method].base} if suffix(method) else {OURS, METHODS[method].base}
         for base in sorted(compared_with):
             if base != method and base in finals and _comparable(entry, finals[base]):
                 found = _ratios_of(task, entry, finals[base])

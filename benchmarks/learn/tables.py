@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .cells import GAINS
-from .methods import in_order, suffix
+from .methods import OURS, in_order, suffix
 from .statistics import mean_interval
 from .summary import QUALITIES
 
-SHORT = ("default", "ddpo_improved", "ddpo")
+SHORT = (OURS, "ddpo_improved", "ddpo")
 """The methods of the README's table."""
 
 
