@@ -86,6 +86,9 @@ const RULES = {
       { property, message: "Text goes in as textContent." }
     )),
     { object: "document", property: "write" },
+    ...["randomUUID", "subtle"].map((property) => (
+      { object: "crypto", property, message: "Only there on https and localhost; see identity.mjs." }
+    )),
   ],
   "no-script-url": "error",
   // One way to write things.

@@ -67,11 +67,11 @@ class Pages:
             return page
         return self.new(server, vue)
 
-    def new(self, server: Server, vue: bool, **options: Any) -> PaintPage:
+    def new(self, server: Server, vue: bool, elsewhere: bool = False, **options: Any) -> PaintPage:
         context = self.chromium.new_context(viewport={"width": 1700, "height": 1150}, **options)
         page = context.new_page()
         page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
-        return PaintPage(page, server, vue=vue)
+        return PaintPage(page, server, vue=vue, elsewhere=elsewhere)
 
     def give_back(self, page: PaintPage, passed: bool) -> None:
         key = (page.server.address, page.vue)
@@ -95,7 +95,8 @@ def pages(chromium: Any) -> Iterator[Pages]:
 
 @pytest.fixture
 def open_page(pages: Pages, server: Server) -> Iterator[Callable[..., PaintPage]]:
-    """A page with an empty graph. Options of the browser's context make it a page of its own."""
+    """A page with an empty graph. Options make it a page of its own: elsewhere, as opened on
+    another machine, and those of the browser's context."""
     used: list[PaintPage] = []
 
     def take(*, vue: bool = False, at: Server = server, **options: Any) -> PaintPage:

@@ -21,7 +21,8 @@ def texts(result: Any, key: str = "text") -> list[Any]:
 
 
 def test_press_paint_press(open_page: OpenPage, server: Server, run_name: str) -> None:
-    page = open_page()
+    page = open_page(elsewhere=True)
+    assert not page.page.evaluate("isSecureContext")
     node = load(page, run_name)
     folder = server.base / "output" / "pxpo" / run_name
     first = page.press()

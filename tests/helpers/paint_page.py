@@ -24,7 +24,10 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP elsewhere.test 127.0.0.1",
 )
+ELSEWHERE = "elsewhere.test"
+"""The server's name as from another machine: plain http, where pages have fewer rights."""
 # Thrown by ComfyUI's own page on this server, with or without this pack.
 EXPECTED_ERRORS = ("(reading 'id')",)
 BUILD = """({pictures, at}) => {
@@ -70,8 +73,13 @@ class Frame:
 
 
 class PaintPage:
-    def __init__(self, page: Any, server: Server, *, vue: bool = False) -> None:
+    def __init__(
+        self, page: Any, server: Server, *, vue: bool = False, elsewhere: bool = False
+    ) -> None:
         self.page, self.server, self.vue = page, server, vue
+        self.address = server.address
+        if elsewhere:
+            self.address = self.address.replace("127.0.0.1", ELSEWHERE)
         self.reusable = True
         self.errors: list[str] = []
         self.seen = set(server.client.get("/history"))
@@ -112,7 +120,7 @@ class PaintPage:
 
     def open(self) -> None:
         """Load the page, or load it again."""
-        self.page.goto(self.server.address, timeout=120_000)
+        self.page.goto(self.address, timeout=120_000)
         self.page.wait_for_function(
             "Boolean(window.app && app.graph && app.extensionManager "
             "&& LiteGraph.registered_node_types.PXPO_PaintReward)",

@@ -3,6 +3,8 @@
  * open, so a prompt carries its workflow's name and the result brings it back.
  */
 
+import { newId } from "../paint/identity.mjs";
+
 const names = new WeakMap();
 const given = new Set();
 
@@ -10,7 +12,7 @@ const given = new Set();
 export function tabName(workflow) {
   if (!workflow) return "";
   if (!names.has(workflow)) {
-    const name = crypto.randomUUID();
+    const name = newId();
     names.set(workflow, name);
     given.add(name);
   }

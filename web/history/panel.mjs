@@ -1,12 +1,12 @@
 /** The history of one run: its strip, the chosen round, and what can be done. */
 
 import { el, icon } from "../paint/dom.mjs";
+import { newId } from "../paint/identity.mjs";
 import { Details } from "./details.mjs";
 import { ask } from "./dialogs.mjs";
 import {
   copyName, countText, deleteQuestion, isRunName, key, newest, presses, readOverview, rows,
 } from "./overview.mjs";
-import { newToken } from "./server.mjs";
 import { Strip } from "./strip.mjs";
 
 const TRASH = "M3 4.5h10M6.5 4.5v-2h3v2M4.3 4.5l.6 9h6.2l.6-9M6.8 7v4M9.2 7v4";
@@ -130,7 +130,7 @@ export class HistoryPanel extends EventTarget {
 
   async #goBack(entry) {
     await this.#command("PXPO_GoBack", {
-      run_name: this.overview.run, round: entry.round, token: newToken(),
+      run_name: this.overview.run, round: entry.round, token: newId(),
     });
   }
 

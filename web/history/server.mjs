@@ -145,9 +145,3 @@ function refusal(response) {
 function pad(number, width) {
   return String(number).padStart(width, "0");
 }
-
-/** A name for one command, never used before. Works without https, unlike crypto.randomUUID. */
-export function newToken() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}

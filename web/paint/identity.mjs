@@ -1,5 +1,5 @@
 /**
- * Names for files and nodes. crypto.subtle and randomUUID exist on https and localhost only, and
+ * Names for files, nodes, workflows and commands. crypto.subtle and randomUUID exist on https and localhost only, and
  * ComfyUI is often opened over plain http from another machine in the house.
  */
 
