@@ -16,6 +16,9 @@ from .value import Value
 CLIP = 5.0
 """Advantages beyond this many scales are clipped, as in DDPO."""
 
+ROUNDING = 1e-5
+"""Differences this small, relative to the largest reward, are those of float32 means."""
+
 MARGIN = 2
 """Latent pixels around a mark that still belong to it: the model blurs its edge that far."""
 
@@ -162,10 +165,19 @@ def _overlap(cells: int, pixels: int) -> Tensor:
     return (end - start).clamp(min=0.0) * (cells / pixels)
 
 
+def beyond(reward: Tensor, usual: Tensor) -> Tensor:
+    """What rewards [B, h, w] are more than usual; exactly 0 where that is only rounding.
+
+    Of equal rewards, nothing may be left: it would be scaled up to a whole round's signal.
+    """
+    more = reward - usual
+    return torch.where(more.abs() > ROUNDING * reward.abs().max(), more, 0.0)
+
+
 def leave_one_out(reward: Tensor) -> Tensor:
     """Each map minus the per-pixel mean of the others: [B, h, w] with B >= 2."""
     batch = reward.shape[0]
-    return (reward - reward.mean(dim=0, keepdim=True)) * (batch / (batch - 1))
+    return beyond(reward, reward.mean(dim=0)) * (batch / (batch - 1))
 
 
 def remove_baseline(reward: Tensor, groups: Sequence[int], running: Tensor | None) -> Tensor:
@@ -176,7 +188,7 @@ def remove_baseline(reward: Tensor, groups: Sequence[int], running: Tensor | Non
     """
     batch = reward.shape[0]
     if batch == 1:
-        return reward if running is None else reward - running.to(reward)
+        return reward if running is None else beyond(reward, running.to(reward))
     result = leave_one_out(reward)
     for group in set(groups):
         members = [i for i, other in enumerate(groups) if other == group]
@@ -220,10 +232,10 @@ def scale_and_clip(
 ) -> Advantage:
     """Divide by max(rms, run_scale) and clip to +-5; painted maps keep their own scale.
 
-    run_scale None: this is the run's first round with a signal, which sets it.
+    run_scale None or 0: this is the run's first round with a signal, which sets it.
     """
     rms = float(maps.square().mean().sqrt())
-    run_scale = rms if run_scale is None else run_scale
+    run_scale = run_scale or rms
     divisor = 1.0 if painted else max(rms, run_scale)
     divisor = divisor if divisor > 0.0 else 1.0
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .credit import Advantage, StepSplit, advantage_map, area_average
+from .credit import Advantage, StepSplit, advantage_map, area_average, beyond
 from .metrics import summarize_rewards
 from .reward import PixelReward
 from .stepwise import fitted_credit, judged_credit, places_told_apart, side_by_side
@@ -169,7 +169,7 @@ def worth_foreseeing(maps: Tensor) -> Tensor:
     Elsewhere nothing is learned, and a guess that is also fitted to what a rule never looks at
     spends itself on where the rule looks. A person's unmarked places say that nothing is wrong.
     """
-    told = places_told_apart(maps - maps.mean(dim=0))
+    told = places_told_apart(beyond(maps, maps.mean(dim=0)))
     return told if bool(told.any()) else torch.ones_like(told)
 
 

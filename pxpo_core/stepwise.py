@@ -17,9 +17,6 @@ from .value import Value
 CHECKPOINTS = 8
 """How many predictions of a picture are looked at where a reward can judge them."""
 
-ROUNDING = 1e-5
-"""Differences this small, relative to the round's largest one, are those of float32 means."""
-
 
 def predictions(trajectory: Trajectory) -> Tensor:
     """What each state was going to become, and what it became: [S + 1, B, C, h, w], S trainable.
@@ -76,8 +73,7 @@ def fitted_credit(
 
 def places_told_apart(worth: Tensor) -> Tensor:
     """Where feedback tells pictures apart: [h, w] bool, of rewards without baseline [B, h, w]."""
-    largest = worth.abs().amax(dim=0)
-    return largest > ROUNDING * largest.max()
+    return worth.ne(0.0).any(dim=0)
 
 
 def only_where(told: Tensor, value: Value) -> Value:

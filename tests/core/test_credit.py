@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pxpo_core import credit
+from pxpo_core.reward import PixelReward
+from pxpo_core.round import RewardMemory, round_advantages
 
 
 def maps(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -83,6 +85,33 @@ def test_a_batch_of_one_uses_the_running_map():
     reward, running = maps(1, 3, 4), maps(3, 4, seed=1)
     assert torch.equal(credit.remove_baseline(reward, [0], None), reward)
     torch.testing.assert_close(credit.remove_baseline(reward, [0], running), reward - running)
+
+
+@pytest.mark.parametrize("painted", [True, False])
+@pytest.mark.parametrize("batch", [2, 3, 5, 7, 8, 17])
+def test_equal_rewards_leave_nothing_to_learn(batch, painted):
+    reward = torch.rand((1, 72, 56), generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
+    for shared in (reward, 1e-3 * reward, reward.clamp(-0.1, 0.7).square()):
+        advantage = credit.advantage_map(
+            shared.expand(batch, -1, -1),
+            (9, 7),
+            painted=painted,
+            reviewed=torch.ones(batch, dtype=torch.bool),
+        )
+        assert advantage.is_zero
+        assert advantage.strength == 0.0
+        # Such a round does not set the run's scale either.
+        later = credit.advantage_map(maps(2, 72, 56), (9, 7), run_scale=advantage.run_scale)
+        assert later.run_scale == later.rms > 1e-3
+
+
+def test_one_picture_a_round_with_the_same_marks_leaves_nothing_to_learn():
+    memory, reward = RewardMemory(painted=True), maps(1, 72, 56)
+    pictures = torch.zeros((1, 9, 7, 3), dtype=torch.uint8)
+    for number in range(6):
+        one = PixelReward(reward, pictures, "marks", torch.ones(1, dtype=torch.bool), painted=True)
+        (advantage,), memory = round_advantages([one], (9, 7), memory, 0.0)
+        assert advantage.is_zero == (number > 0)
 
 
 def test_unreviewed_images_are_worth_nothing_and_do_not_move_the_baseline():
