@@ -15,6 +15,7 @@ from .reading import (
     damaged,
     needed_files,
     read_info,
+    read_manifest,
     remove_temporary,
     round_folder,
     round_numbers,
@@ -48,6 +49,20 @@ def chain_of(folder: Path, manifest: Manifest, round_: int, branch: int | None) 
     if first.round != 1 or any(info.run != manifest.uuid for _, info in chain):
         raise damaged(path, "it does not belong to the rounds before it")
     return chain
+
+
+def is_copy(target: Path, source: Manifest, last: RoundInfo) -> bool:
+    """Whether `target` already is a copy of the source's rounds up to `last`, trained on or not.
+
+    Raises RunError if it is anything else, such as a copy of a round that was left since.
+    """
+    made = read_manifest(target)
+    parent = {"name": source.name, "uuid": source.uuid, "round": last.round}
+    if made is not None and made.parent == parent and last.id in _all_rounds(target):
+        return True
+    if os.path.lexists(target):
+        raise RunError(f"There already is a run named {target.name}. Use another name.")
+    return False
 
 
 def copy_run(

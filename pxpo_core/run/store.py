@@ -23,7 +23,7 @@ from .deleting import (
 )
 from .errors import RunDamagedError, RunError, RunWriteError
 from .expectations import check_expected, check_same_run
-from .fork import chain_of, copy_run, remove_copy
+from .fork import chain_of, copy_run, is_copy, remove_copy
 from .going_back import (
     Branch,
     GoneBack,
@@ -36,7 +36,6 @@ from .going_back import (
 )
 from .loading import read_head, read_policy
 from .lock import writer_lock
-from .manifest import Manifest
 from .names import run_directory
 from .overview import write_overview
 from .reading import (
@@ -271,7 +270,7 @@ class RunStore:
                 if manifest is None or last < 1:
                     raise RunError(f"Run {name} has no round {last} to copy.")
                 chain = chain_of(folder, manifest, last, branch)
-                if not _is_copy(target, manifest, last):
+                if not is_copy(target, manifest, chain[-1][1]):
                     temporary = self.root / f".tmp-{uuid.uuid4().hex}"
                     copy_run(chain, manifest, target, temporary, now())
         except OSError as error:
@@ -355,15 +354,3 @@ def _changed(folder: Path) -> str:
         return f" {os.stat(folder).st_mtime_ns}"
     except FileNotFoundError:
         return ""
-
-
-def _is_copy(target: Path, source: Manifest, round_: int) -> bool:
-    """Whether `target` already is this copy; raises RunError if it is anything else."""
-    made = read_manifest(target)
-    if made is not None and made.parent == {
-        "name": source.name, "uuid": source.uuid, "round": round_
-    }:  # fmt: skip
-        return True
-    if os.path.lexists(target):
-        raise RunError(f"There already is a run named {target.name}. Use another name.")
-    return False

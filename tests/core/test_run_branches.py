@@ -324,6 +324,20 @@ def test_a_copy_asked_for_again_is_left_alone(store, train):
             store.fork("hair", "two", changed)
 
 
+def test_a_copy_of_a_round_that_was_left_is_not_one_of_its_successor(store, train):
+    train("hair", 2)
+    left = store.fork("hair", "hair r2", 2).policy.digest
+    store.go_back("hair", 1, "command_0001")
+    train("hair", 1)
+    with pytest.raises(RunError, match="already is a run named hair r2"):
+        store.fork("hair", "hair r2", 2)
+    assert store.head("hair r2").policy.digest == left
+    # The copy may have gone back, and is still the copy it was.
+    train("hair r2", 1)
+    store.go_back("hair r2", 1, "command_0002")
+    assert store.fork("hair", "hair r2", 2, branch=1).round == 1
+
+
 def test_a_branch_can_be_copied_with_the_rounds_before_it(store, train):
     train("hair", 4)
     digests = [store.policy("hair", n).digest for n in (1, 2, 3, 4)]
