@@ -88,7 +88,7 @@ def warnings(
     signal = _relative(now, first, "signal")
     if not painted and signal is not None and signal < LEAST_SIGNAL:
         found.append("all pictures get nearly the same reward, so there is little left to learn")
-    if float(now.get("drift", 0.0)) > LARGEST_DRIFT:
+    if _moved(now, history) > LARGEST_DRIFT:
         found.append(FAR)
     return found
 
@@ -100,7 +100,7 @@ def should_stop(
 
     Having moved far is no bad sign by itself, short of that: a model that learns does.
     """
-    if float(now.get("drift", 0.0)) > DRIFT_TO_STOP:
+    if _moved(now, history) > DRIFT_TO_STOP:
         return True
     before = history[-1].get("warnings") or [] if history else []
     return all(set(signs) - {FAR} for signs in (found, before))
@@ -117,6 +117,12 @@ def warning_text(found: Sequence[str], stopped: bool) -> str:
             "or switch auto_stop off."
         )
     return f" Careful: compared with the first rounds {since}. If you see it too, {GOING_BACK}."
+
+
+def _moved(now: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> float:
+    """Drift since round 1: a run that starts from a LoRA is away from the base model at once."""
+    first = history[0] if history else now
+    return float(now.get("drift", 0.0)) - float(first.get("drift", 0.0))
 
 
 def _mean(entries: Sequence[Mapping[str, Any]], name: str) -> float | None:

@@ -83,14 +83,27 @@ def test_it_stops_at_the_second_warning_in_a_row():
 
 
 def test_a_model_far_away_stops_at_once():
+    began = [entry(pictures(), drift=0.0)]
     far = entry(pictures(), drift=0.2)
-    found = warnings(far, [], painted=False)
-    assert should_stop(found, far, [])
+    found = warnings(far, began, painted=False)
+    assert should_stop(found, far, began)
     near = entry(pictures(), drift=0.08)
-    found = warnings(near, [], painted=False)
+    found = warnings(near, began, painted=False)
     assert found
-    assert not should_stop(found, near, [])
-    assert not should_stop(found, near, [{"warnings": found}]), "a model that learns moves"
+    assert not should_stop(found, near, began)
+    once = [*began, {"warnings": found}]
+    assert not should_stop(found, near, once), "a model that learns moves"
+
+
+def test_a_run_that_starts_from_a_lora_is_measured_from_there():
+    start = entry(pictures(), drift=0.3)
+    assert warnings(start, [], painted=False) == []
+    assert not should_stop([], start, [])
+    near, far = entry(pictures(), drift=0.33), entry(pictures(), drift=0.45)
+    assert warnings(near, [start], painted=False) == []
+    found = warnings(far, [start, near], painted=False)
+    assert found
+    assert should_stop(found, far, [start, near])
 
 
 def test_texts_say_what_to_do():
@@ -100,6 +113,6 @@ def test_texts_say_what_to_do():
 
 
 def test_the_distance_to_the_base_model_is_that_of_these_pictures():
-    before = [entry(pictures(seed=1), drift=1.0)]
+    before = [entry(pictures(seed=1), drift=0.0), entry(pictures(seed=1), drift=1.0)]
     assert warnings(entry(pictures(seed=2), drift=1e-3), before, painted=False) == []
-    assert "base model" in warnings(entry(pictures(seed=2), drift=1.0), [], painted=False)[0]
+    assert "base model" in warnings(entry(pictures(seed=2), drift=1.0), before, painted=False)[0]
