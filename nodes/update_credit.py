@@ -28,10 +28,20 @@ def step_credit(
     return made, [reward.map for reward in judged] if judged else None
 
 
-def objective_of(chosen: str, judged: bool) -> Objective:
-    """Judged predictions credit the sampling path; without them finished pictures teach as much."""
+def objective_of(chosen: str, rollouts: Sequence[Rollout], judged: bool) -> Objective:
+    """Judged predictions credit the sampling path; without them finished pictures teach as much.
+
+    Raises ValueError where pictures are to be learned from that still hold noise.
+    """
+    unfinished = [r for r in rollouts if not r.trajectory.is_finished]
     if chosen == AUTOMATIC:
-        return "path" if judged else UpdateConfig().objective
+        return "path" if judged or unfinished else UpdateConfig().objective
+    if chosen == "pictures" and unfinished:
+        raise ValueError(
+            f"The sampler's schedule ends at {unfinished[0].trajectory.sigmas[-1]:.3g} and not at "
+            "0, so there are no finished pictures to learn from. Set objective to automatic or "
+            "path, or let the schedule end at 0."
+        )
     return chosen  # type: ignore[return-value]  # UpdateConfig checks it
 
 

@@ -95,7 +95,7 @@ class UpdateLoRA(io.ComfyNode):
             anchor=anchor[0],
             anchor_region=(anchor_region or ["unmarked"])[0],  # type: ignore[arg-type]
             micro_batch=micro_batch[0],
-            objective=objective_of((objective or [AUTOMATIC])[0], bool(prediction_reward)),
+            objective=objective_of((objective or [AUTOMATIC])[0], rollout, bool(prediction_reward)),
         )
         run, policy = common_run(rollout, reward)
         store = run_store((keep_last or [KEEP_LAST])[0])

@@ -165,7 +165,8 @@ def update_inputs() -> list[io.Input]:
                 optional=True,
                 tooltip="What becomes likelier. path: the sampling steps that led to good pixels, "
                 "as in the paper. pictures: the good pixels themselves, learned from finished "
-                "pictures at fresh noise. automatic: pictures, and path with prediction_reward.",
+                "pictures at fresh noise. automatic: pictures, but path with prediction_reward or "
+                "where the sampler's sigmas do not end at 0.",
             )
         ),
     ]

@@ -51,6 +51,11 @@ class Trajectory:
         return tuple(i for i, step in enumerate(self.steps) if step.is_stochastic)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether x_0 is a picture: a schedule that ends above 0 leaves the rest to others."""
+        return self.process == "forward" or self.sigmas[-1] == 0.0
+
+    @property
     def batch(self) -> int:
         return int(self.x_0.shape[0])
 

@@ -105,6 +105,25 @@ def test_sigmas_with_one_step(server: Server, press: Callable[..., Graph], folde
     assert rounds(folder) == []
 
 
+def test_a_schedule_that_another_sampler_finishes(
+    server: Server, press: Callable[..., Graph], folder: Path
+) -> None:
+    """Its latents still hold noise, so the path is learned from and pictures are refused."""
+    graph = press(update={"objective": "pictures"})
+    graph["all"] = {
+        "class_type": "BasicScheduler",
+        "inputs": {"model": ["model", 0], "scheduler": "karras", "steps": 6, "denoise": 1.0},
+    }
+    graph["split"] = {"class_type": "SplitSigmas", "inputs": {"sigmas": ["all", 0], "step": 4}}
+    graph["sampler"]["inputs"]["sigmas"] = ["split", 0]
+    assert "schedule ends at" in fails(server, graph, "update")
+    assert rounds(folder) == []
+    graph["update"]["inputs"]["objective"] = "automatic"
+    server.client.run(graph)
+    made = json.loads((folder / "round_0001" / "settings.json").read_text(encoding="utf-8"))
+    assert made["objective"] == "path"
+
+
 def test_nan_in_a_mask(server: Server, press: Callable[..., Graph], folder: Path) -> None:
     graph = press()
     graph["mask"] = {"class_type": "PXPOTest_NaNMask", "inputs": {"size": 64}}
