@@ -162,7 +162,9 @@ def _versions(model: Any, rounds: Sequence[int]) -> list[Version]:
     attachment = policy_of(model)
     if attachment is not None:
         base = detach_policy(model)
-        return [_round(attachment, base, number) for number in rounds or (0, attachment.run.round)]
+        if rounds:
+            return [_round(attachment, base, number) for number in rounds]
+        return [_off(base), _newest(attachment, base)]
     if rounds:
         raise ValueError(
             "Rounds can be compared for the model of a training run only. Connect PXPO Training "
@@ -171,7 +173,7 @@ def _versions(model: Any, rounds: Sequence[int]) -> list[Version]:
     if not model.patches:
         raise ValueError("There is nothing to compare: this model has no LoRA.")
     return [
-        Version("LoRA off", "", without_patches(model), None, OFF),
+        _off(without_patches(model)),
         Version("LoRA on", "", model, None, ON),
     ]
 
@@ -179,15 +181,24 @@ def _versions(model: Any, rounds: Sequence[int]) -> list[Version]:
 def _round(attachment: PolicyAttachment, base: Any, number: int) -> Version:
     run = attachment.run
     if number == 0:
-        return Version("LoRA off", "", base, None, OFF)
+        return _off(base)
     if number == run.round:
-        policy = attachment.policy
-    else:
-        store = run_store()
-        if store.uuid(run.name) != run.uuid:
-            raise RunError(f"Run {run.name} was deleted or replaced since this model was made.")
-        policy = store.policy(run.name, number)
-    return Version(f"Round {number}", run.name, base, policy, ON)
+        return _newest(attachment, base)
+    store = run_store()
+    if store.uuid(run.name) != run.uuid:
+        raise RunError(f"Run {run.name} was deleted or replaced since this model was made.")
+    return Version(f"Round {number}", run.name, base, store.policy(run.name, number), ON)
+
+
+def _off(base: Any) -> Version:
+    return Version("LoRA off", "", base, None, OFF)
+
+
+def _newest(attachment: PolicyAttachment, base: Any) -> Version:
+    """The policy the model came with; before round 1 that may be a LoRA file's."""
+    run = attachment.run
+    title = f"Round {run.round}" if run.round else "Start"
+    return Version(title, run.name, base, attachment.policy, ON)
 
 
 def _decode(vae: Any, latent: torch.Tensor) -> torch.Tensor:

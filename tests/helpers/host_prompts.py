@@ -101,6 +101,25 @@ def training_graph(run_name: str, **changes: dict[str, Any]) -> Graph:
     return graph
 
 
+def comparing(graph: Graph, model: str, rounds: str = "") -> Graph:
+    """Add a Before / After of two pictures."""
+    sampler = graph["sampler"]["inputs"]
+    names = (
+        "positive", "negative", "latent_image", "seed", "steps", "cfg", "scheduler", "eta",
+        "denoise",
+    )  # fmt: skip
+    graph["compare"] = {
+        "class_type": "PXPO_BeforeAfter",
+        "inputs": {
+            "model": [model, 0],
+            "vae": ["model", 2],
+            "rounds": rounds,
+            **{name: sampler[name] for name in names},
+        },
+    }
+    return graph
+
+
 def sample_with(graph: Graph, name: str, model: list[Any]) -> None:
     """Add a stock KSampler on `model`, and a preview of its pictures called `name`."""
     sampler = dict(graph["sampler"]["inputs"])

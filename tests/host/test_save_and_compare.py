@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from host_prompts import Graph, pictures, sample_with
+from host_prompts import Graph, comparing, pictures, sample_with
 from pxpo_dev.client import ExecutionFailed, PromptRejected
 from pxpo_dev.server import Server
 
@@ -20,25 +20,6 @@ def saving(graph: Graph, model: str = "update", **changes: object) -> Graph:
     graph["file"] = {
         "class_type": "PXPO_SaveLoRA",
         "inputs": {"model": [model, 0], **inputs, **changes},
-    }
-    return graph
-
-
-def comparing(graph: Graph, model: str, rounds: str = "") -> Graph:
-    """Add a Before / After of two pictures."""
-    sampler = graph["sampler"]["inputs"]
-    names = (
-        "positive", "negative", "latent_image", "seed", "steps", "cfg", "scheduler", "eta",
-        "denoise",
-    )  # fmt: skip
-    graph["compare"] = {
-        "class_type": "PXPO_BeforeAfter",
-        "inputs": {
-            "model": [model, 0],
-            "vae": ["model", 2],
-            "rounds": rounds,
-            **{name: sampler[name] for name in names},
-        },
     }
     return graph
 

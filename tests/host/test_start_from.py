@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from host_prompts import Graph, rounds
+from host_prompts import Graph, comparing, rounds
 from pxpo_dev.client import ExecutionFailed, PromptRejected
 from pxpo_dev.server import Server
 from safetensors.torch import load_file, save_file
@@ -57,6 +57,17 @@ def test_round_1_goes_on_from_the_file(
     (lora_folder(server) / style).unlink()
     server.client.run(press(run={"start_from": style}))
     assert len(rounds(folder)) == 2
+
+
+def test_before_round_1_off_and_on_show_what_it_starts_from(
+    server: Server, press: Callable[..., Graph], folder: Path, style: str
+) -> None:
+    graph = comparing(press(run={"start_from": style}), "run")
+    for name in ("sampler", "decode", "reward", "update"):
+        del graph[name]
+    text = server.client.run(graph).ui("compare", "text")[0]
+    assert text.startswith("LoRA off → Start: mean change")
+    assert rounds(folder) == []
 
 
 @pytest.mark.parametrize(
