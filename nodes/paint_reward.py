@@ -17,6 +17,7 @@ from ..pxpo_core.painting import (
     painted_feedback,
     prune,
     read_marks,
+    were_shown,
 )
 from .paint_wait import ask
 from .types import CATEGORY, Reward, advanced
@@ -52,7 +53,8 @@ class PaintReward(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Feedback to start from; it counts until a picture is painted on.",
+                    tooltip="Feedback to start from. One press shows it, the next one learns from "
+                    "it, with what you have painted over it.",
                 ),
                 # Optional, which puts them behind the marks: saved values are read by position.
                 advanced(
@@ -109,9 +111,12 @@ class PaintReward(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, marks: object = None, wait: str = WAITS[0], **_others: object
+        cls, marks: object = None, wait: str = WAITS[0], **others: object
     ) -> str | float:
-        """A map file that appears later, or a picture list that is gone, counts as a change."""
+        """A map file that appears later, or a picture list that is gone, counts as a change.
+
+        So does a batch shown since: a connected mask (which arrives as None) counts from then on.
+        """
         if wait != WAITS[0]:
             return float("nan")  # every press asks again
         folder = _folder()
@@ -120,6 +125,8 @@ class PaintReward(io.ComfyNode):
         except MarksInvalid:
             return "invalid"
         shown = "" if checked.node is None else str(bool(folder.batches(checked.node)))
+        if checked.node is not None and "mask" in others:
+            shown = "".join(folder.shown_thumbs(checked.node))
         here = (m.map is not None and folder.has_map(m.map) for m in checked.marks)
         return shown + "".join(str(int(flag)) for flag in here)
 
@@ -137,7 +144,8 @@ class PaintReward(io.ComfyNode):
         folder = _folder()
         checked = read_marks(marks)
         sign = 1.0 if mask_means == MASK_MEANINGS[0] else -1.0
-        feedback = painted_feedback(image, checked, folder, mask, sign)
+        counts = mask is None or _mask_counts(image, checked.node, wait, folder)
+        feedback = painted_feedback(image, checked, folder, mask, sign, counts)
         ui: dict[str, Any] = {}
         unanswered = ""
         if checked.node is not None:  # without a widget there is nobody to ask
@@ -161,6 +169,11 @@ class PaintReward(io.ComfyNode):
 
 def _folder() -> PaintFolder:
     return PaintFolder(Path(folder_paths.get_input_directory()) / "pxpo")
+
+
+def _mask_counts(image: torch.Tensor, node: str | None, wait: str, folder: PaintFolder) -> bool:
+    """A person may correct a mask before it is learned from; a new batch nobody has seen yet."""
+    return node is None or wait != WAITS[0] or were_shown(image, node, folder)
 
 
 def _shown(
@@ -193,6 +206,8 @@ def _status(feedback: Feedback) -> str:
     reward = feedback.reward
     if reward.marked:
         return f"Marks on {reward.marked_images} of {reward.batch} pictures."
+    if not reward.reviewed.any() and any(start is not None for start in feedback.starts):
+        return "The mask is on the pictures. Correct it, and press Run again to learn from it."
     if feedback.missing:
         return "No feedback here yet: the files of earlier marks are not on this computer."
     if feedback.kept:

@@ -4,7 +4,7 @@ from .batch import PaintFolder, ShownPicture
 from .binding import bind
 from .marks import Mark, Marks, MarksInvalid, read_marks
 from .pruning import prune
-from .reward import Feedback, painted_feedback
+from .reward import Feedback, painted_feedback, were_shown
 from .signed_png import MapInvalid, decode_map, encode_map
 from .waiting import Answer, wait_for_answer
 
@@ -24,4 +24,5 @@ __all__ = [
     "prune",
     "read_marks",
     "wait_for_answer",
+    "were_shown",
 ]

@@ -118,6 +118,10 @@ class PaintFolder:
         batches = found.get("batches") if isinstance(found, Mapping) else None
         return [b for b in batches if isinstance(b, dict)] if isinstance(batches, list) else []
 
+    def shown_thumbs(self, node: str) -> list[str]:
+        """The thumbs of the batch that a node showed last."""
+        return _names(self.batches(node)[:1], "thumb")
+
     def show(self, node: str, pictures: Sequence[ShownPicture]) -> dict[str, Any]:
         """Put a batch first in the node's list and forget the oldest; returns its entry."""
         digest = hashlib.sha256("".join(p.thumb for p in pictures).encode()).hexdigest()[:32]
@@ -133,7 +137,7 @@ class PaintFolder:
 
     def forget_node(self, node: str) -> int:
         """Remove a node's list and the pictures in it; returns how many files."""
-        names = _pictures(self.batches(node))
+        names = set(_names(self.batches(node), "picture"))
         paths = [self._file(node, name, ".jpg") for name in names]
         paths.append(self._folder(node) / "batch.json")
         there = [path for path in paths if path.exists()]
@@ -145,7 +149,7 @@ class PaintFolder:
 
     def _forget(self, node: str, old: Sequence[Any], kept: Sequence[Any]) -> None:
         """Remove pictures that only forgotten batches list; nothing else is ever deleted."""
-        for name in _pictures(old) - _pictures(kept):
+        for name in set(_names(old, "picture")).difference(_names(kept, "picture")):
             self._file(node, name, ".jpg").unlink(missing_ok=True)
 
     def _save(self, folder: str, content: bytes, ending: str) -> str:
@@ -172,15 +176,15 @@ class PaintFolder:
         return path
 
 
-def _pictures(batches: Sequence[Any]) -> set[str]:
-    """Names of the pictures that some entries of a batch list show."""
-    found = set()
+def _names(batches: Sequence[Any], kind: str) -> list[str]:
+    """Names of files of a kind, "picture" or "thumb", that entries of a batch list show."""
+    found = []
     for batch in batches:
         images = batch.get("images") if isinstance(batch, Mapping) else None
         for image in images if isinstance(images, list) else ():
-            name = image.get("picture") if isinstance(image, Mapping) else None
+            name = image.get(kind) if isinstance(image, Mapping) else None
             if isinstance(name, str) and _ID.fullmatch(name):
-                found.add(name)
+                found.append(name)
     return found
 
 

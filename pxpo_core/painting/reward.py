@@ -30,10 +30,16 @@ class Feedback:
 
 
 def painted_feedback(
-    images: Tensor, marks: Marks, folder: PaintFolder, mask: Tensor | None, mask_sign: float
+    images: Tensor,
+    marks: Marks,
+    folder: PaintFolder,
+    mask: Tensor | None,
+    mask_sign: float,
+    mask_counts: bool = True,
 ) -> Feedback:
     """The reward for images [B, H, W, 3]; mask [1 or B, h, w] stands in where nothing is painted.
 
+    mask_counts False: there the mask is only shown to start from, and nothing is reviewed.
     Raises MapInvalid when a mark's file is not a map of its picture.
     """
     images = check_images(images)
@@ -56,13 +62,19 @@ def painted_feedback(
                     values[i] = painted
             reviewed[i] = found[i] is not None and mark.reviewed
         if found[i] is None and mask is not None:
-            start = mask_sign * mask[i]
-            values[i], starts[i] = start, start
-            reviewed[i] = True
+            starts[i] = start = mask_sign * mask[i]
+            if mask_counts:
+                values[i], reviewed[i] = start, True
     reward = PixelReward(values, small_pictures(images), LABEL, reviewed, painted=True)
     used = {id(mark) for mark in found if mark is not None}
     kept = sum(mark.map is not None and id(mark) not in used for mark in marks.marks)
     return Feedback(reward, thumbs, tuple(found), tuple(starts), kept - missing, missing)
+
+
+def were_shown(images: Tensor, node: str, folder: PaintFolder) -> bool:
+    """Whether images [B, H, W, 3] are what the node showed last, so that a person has seen them."""
+    shown = [folder.load_thumb(name) for name in folder.shown_thumbs(node)]
+    return None not in bind(thumbnails(images), shown)
 
 
 def _bound_marks(

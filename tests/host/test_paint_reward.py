@@ -74,6 +74,21 @@ def test_a_mask_in_place_of_painting(server: Server) -> None:
     assert result.ui("2", "text") == ["Marks on 2 of 2 pictures."]
 
 
+def test_with_a_web_page_a_mask_is_shown_before_it_counts(server: Server) -> None:
+    marks = {"version": 1, "node": "5b" * 16, "marks": []}
+    first = server.client.run(prompt(marks, mask=1.0))
+    assert levels(server, first, "4") == [0, 0]
+    assert "Correct it, and press Run again" in first.ui("2", "text")[0]
+    (start,) = {shown["start"] for shown in first.ui("2", "pxpo_paint")[0]["images"]}
+    assert start is not None
+    again = server.client.run(prompt(marks, mask=1.0))
+    assert levels(server, again, "4") == [255, 255]
+    assert again.ui("2", "text") == ["Marks on 2 of 2 pictures."]
+    other = prompt(marks, mask=1.0)
+    other["1"]["inputs"]["color"] = 0x994433
+    assert levels(server, server.client.run(other), "4") == [0, 0], "new pictures: shown first"
+
+
 def test_map_files_in_place_of_painting(server: Server, maps: Path) -> None:
     name = save_map(maps, picture(SIZE, SIZE, level=1))
     result = server.client.run(prompt(mark(name)))

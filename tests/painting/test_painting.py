@@ -20,6 +20,7 @@ from pxpo_core.painting import (
     encode_map,
     painted_feedback,
     read_marks,
+    were_shown,
 )
 from pxpo_core.painting.binding import bind, thumbnails
 
@@ -178,6 +179,30 @@ def test_a_mask_counts_until_a_picture_is_painted_on(
     assert feedback.reward.map.mean(dim=(1, 2)).tolist() == [-0.5, 1.0, -0.5]
     assert feedback.reward.reviewed.all()
     assert [start is None for start in feedback.starts] == [False, True, False]
+
+
+def test_a_mask_may_be_no_more_than_a_start(folder: PaintFolder, images: torch.Tensor) -> None:
+    name = folder.save_map(encode_map(torch.ones(40, 48)))
+    marks = read_marks(value(mark(thumb_of(folder, images, 1), name)))
+    mask = torch.full((1, 20, 24), 0.5)
+    feedback = painted_feedback(images, marks, folder, mask, -1.0, mask_counts=False)
+    assert feedback.reward.map.mean(dim=(1, 2)).tolist() == [0.0, 1.0, 0.0]
+    assert feedback.reward.reviewed.tolist() == [False, True, False]
+    assert [s is None or float(s.mean()) for s in feedback.starts] == [-0.5, True, -0.5]
+
+
+def test_only_the_last_batch_counts_as_shown(folder: PaintFolder, images: torch.Tensor) -> None:
+    def show(batch: torch.Tensor) -> None:
+        thumbs = [folder.save_thumb(thumb) for thumb in thumbnails(batch)]
+        folder.show(NODE, [ShownPicture("0" * 32, thumb, 48, 40) for thumb in thumbs])
+
+    assert not were_shown(images, NODE, folder)
+    show(images[:2])
+    assert were_shown(images[:2], NODE, folder)
+    assert were_shown(images[:2] * 0.999, NODE, folder), "told by small copies, not by bits"
+    assert not were_shown(images, NODE, folder)
+    show(1.0 - images)
+    assert not were_shown(images[:2], NODE, folder)
 
 
 def test_api_calls_may_give_maps_in_order(folder: PaintFolder, images: torch.Tensor) -> None:
