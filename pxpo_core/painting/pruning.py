@@ -6,10 +6,13 @@ the widget says whose it is: the node, and the picture (its thumb). Removed are
 - maps that a later map of the same node and picture replaced, when nobody used them for KEPT_DAYS;
 - pictures of nodes that showed nothing for PICTURES_KEPT_DAYS: a run makes them again.
 
-The last map of every picture stays for good, and so do thumbs, which tie marks to pictures, and map
+The last map of every picture stays for good, and so does what a node's newest marks name: a copied
+node names files of the one it was copied from. So do thumbs, which tie marks to pictures, and map
 files that say nothing: a person put those there.
 """
 
+import contextlib
+import json
 import re
 import struct
 import time
@@ -17,14 +20,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .batch import PaintFolder
+from .marks import read_marks
 
 KEPT_DAYS = 30.0
 PICTURES_KEPT_DAYS = 90.0
 _DAY = 24 * 3600.0
 _NAME = re.compile(r"[0-9a-f]{32}\.png", re.ASCII)
+_NODE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _OWNER = re.compile(rb"pxpo\0([0-9a-f]{32}) ([0-9a-f]{32})")
 _HEAD = 33  # signature and header of a PNG file; the owner is the next chunk
 _MOST_TEXT = 80
+_MOST_MARKS_BYTES = 4 * 2**20
 
 
 def prune(folder: PaintFolder, now: float | None = None) -> int:
@@ -44,17 +50,30 @@ def _prune_maps(folder: PaintFolder, oldest: float) -> int:
                 groups.setdefault(owner, []).append((path.stat().st_mtime, path))
         except OSError:
             continue
+    named = _named(folder)
     return sum(
         _remove(path)
         for maps in groups.values()
         for used, path in sorted(maps)[:-1]
-        if used < oldest
+        if used < oldest and path.stem not in named
     )
+
+
+def _named(folder: PaintFolder) -> set[str]:
+    """Maps that the newest marks of some node name."""
+    found: set[str] = set()
+    for node in _files(folder.root, _NODE):
+        path = node / "marks.json"
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # anybody may upload one
+            if path.stat().st_size <= _MOST_MARKS_BYTES:
+                marks = read_marks(json.loads(path.read_text("utf-8")))
+                found.update(mark.map for mark in marks.marks if mark.map is not None)
+    return found
 
 
 def _prune_pictures(folder: PaintFolder, oldest: float) -> int:
     removed = 0
-    for path in _files(folder.root, re.compile(r"[0-9a-f]{32}", re.ASCII)):
+    for path in _files(folder.root, _NODE):
         try:
             if (path / "batch.json").stat().st_mtime < oldest:
                 removed += folder.forget_node(path.name)

@@ -77,6 +77,14 @@ test("content names are the start of SHA-256", () => {
   }
 });
 
+test("equal marks on two pictures have two names: each file says whose it is", () => {
+  const bytes = noise(100);
+  const [one, other] = ["ab 1", "ab 2"].map((owner) => contentName(bytes, owner));
+  assert.notEqual(one, other);
+  assert.equal(contentName(bytes, "ab 1"), one);
+  assert.notEqual(contentName(noise(101), "ab 1"), one);
+});
+
 test("ids are 32 hex digits and differ", () => {
   assert.match(newId(), /^[0-9a-f]{32}$/);
   assert.notEqual(newId(), newId());

@@ -66,6 +66,18 @@ def test_only_old_replaced_maps_go(folder: PaintFolder) -> None:
     assert time.time() - stay[0].stat().st_mtime < 60
 
 
+def test_what_the_newest_marks_of_a_node_name_stays(folder: PaintFolder) -> None:
+    owner = f"{NODE} {'1' * 32}"
+    paths = [map_file(folder, number, owner, KEPT_DAYS + 10 - number) for number in (1, 2, 3)]
+    mark = {"thumb": "1" * 32, "map": paths[0].stem, "width": 8, "height": 8, "reviewed": True}
+    for node, text in ((OTHER, json.dumps({"version": 1, "node": OTHER, "marks": [mark]})),
+                       ("ef" * 16, "[" * 100_000), ("01" * 16, '{"version": 9}')):  # fmt: skip
+        (folder.root / node).mkdir()
+        (folder.root / node / "marks.json").write_text(text, encoding="utf-8")
+    assert prune(folder) == 1
+    assert [path.exists() for path in paths] == [True, False, True]
+
+
 def test_strange_files_and_links_are_left_alone(folder: PaintFolder, tmp_path: Path) -> None:
     owner = f"{NODE} {'1' * 32}"
     map_file(folder, 1, owner, 1)

@@ -8,9 +8,15 @@ export function newId() {
   return hex(crypto.getRandomValues(new Uint8Array(16)));
 }
 
-/** 32 hex digits that depend on the bytes alone: the first half of their SHA-256. */
-export function contentName(bytes) {
-  return hex(sha256(bytes).subarray(0, 16));
+/**
+ * 32 hex digits that depend on the bytes and their owner alone: the first half of a SHA-256.
+ * @param {string} [owner] ASCII; what is equal but not shared has different owners
+ */
+export function contentName(bytes, owner = "") {
+  const whole = new Uint8Array(bytes.length + owner.length);
+  whole.set(bytes);
+  whole.set(Uint8Array.from(owner, (sign) => sign.charCodeAt(0)), bytes.length);
+  return hex(sha256(whole).subarray(0, 16));
 }
 
 function hex(bytes) {

@@ -1,7 +1,8 @@
 /**
  * The widget's files on the server, through the host's own /upload/image and /view.
  *
- * Maps and thumbnails are named by their content and shared; pictures lie in a folder of the node.
+ * Thumbnails are named by their content and shared, maps by theirs and the picture they belong to;
+ * pictures lie in a folder of the node.
  */
 
 import { Encoder } from "./encoder.mjs";

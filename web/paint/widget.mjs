@@ -318,14 +318,15 @@ export class PaintWidget {
   /** A change to a page is complete: put it into the value and on the server. */
   #keep(page) {
     if (!page.touched && page.start) return; // only looked at: the mask still counts
-    const map = page.isBlank ? null : contentName(page.map.digestInput());
+    const owner = `${this.value.node} ${page.thumb}`;
+    const map = page.isBlank ? null : contentName(page.map.digestInput(), owner);
     this.value = withMark(this.value, {
       thumb: page.thumb, map, width: page.width, height: page.height, reviewed: page.reviewed,
       batch: this.value.batch,
     });
     this.value.edited = Date.now();
     this.newer = null;
-    if (map) this.storage.save(map, page.map, `${this.value.node} ${page.thumb}`);
+    if (map) this.storage.save(map, page.map, owner);
     this.storage.saveValue(this.value);
     this.note = "";
     this.host.changed(this.node);
