@@ -7,7 +7,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class RewardSummary:
-    """mean and sd over images of each image's mean reward; painted: share of non-zero pixels."""
+    """mean and sd over images of each image's mean reward; marked_area: share of non-zero
+    pixels, 0..1."""
 
     mean: float
     sd: float

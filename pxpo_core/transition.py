@@ -85,7 +85,8 @@ def make_steps(
 def log_prob(x_s: Tensor, mean: Tensor, std: float) -> Tensor:
     """Per-pixel log-density of one transition, summed over channels.
 
-    x_s, mean: [B, C, h, w]. Returns [B, h, w], in nats. VE and VP values differ by a constant.
+    x_s, mean: [B, C, h, w]. Returns [B, h, w], in nats. VE and VP values differ by a constant. What
+    `stored_noise_loss` and `ratio_loss` are the gradient of; they do not need its value.
     """
     per_element = -((x_s - mean) ** 2) / (2.0 * std**2) - math.log(std)
     return (per_element - 0.5 * math.log(2.0 * math.pi)).sum(dim=1)

@@ -84,7 +84,8 @@ def update_policy(
     exceptions that end the update with the steps taken so far; before the first one they are
     raised. Not for several workers, which would wait for each other.
     Without any signal (all advantages 0) the weights do not change and no step is taken.
-    Raises NonFiniteUpdateError before any weight changes if a gradient is not finite.
+    Raises NonFiniteUpdateError if a gradient is not finite, before its step; `layers` may have
+    taken the steps before it, so they are discarded then, and the run's policy is as it was.
     """
     workers = workers or SingleProcess()
     batches, strength = _signal(experiences, workers)

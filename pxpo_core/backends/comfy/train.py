@@ -43,8 +43,9 @@ def train_round(
     config.micro_batch is the most pictures trained at once; fewer are where memory is short, and
     `planned` hears of it before training starts. When memory runs out all the same, starts again
     with half as many; the result says how many it were. Raises UpdateMemoryError when one picture
-    is too much, NotRepeatableError when the model is not the one that was sampled. keep_partial: an
-    interrupt after the first optimizer step ends the update with what was learned so far.
+    is too much, NotRepeatableError when the model keeps something of the step before, or replays a
+    sampled path differently. keep_partial: an interrupt after the first optimizer step ends the
+    update with what was learned so far.
     """
     ends = (comfy.model_management.InterruptProcessingException,) if keep_partial else ()
     largest = max(rollout.trajectory.batch for rollout in rollouts)
