@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,35 @@ def test_press_paint_press(open_page: OpenPage, server: Server, run_name: str) -
     queue = server.client.get("/queue")
     assert not queue["queue_running"]
     assert not queue["queue_pending"]
+
+
+def test_a_mask_is_corrected_before_it_counts(
+    open_page: OpenPage, server: Server, run_name: str
+) -> None:
+    page = open_page()
+    node = load(page, run_name)
+    page.page.evaluate(
+        """id => {
+            const paint = app.graph.getNodeById(id);
+            const mask = LiteGraph.createNode("SolidMask");
+            app.graph.add(mask);
+            mask.connect(0, paint, paint.inputs.findIndex((input) => input.name === "mask"));
+        }""",
+        node,
+    )
+    folder = server.base / "output" / "pxpo" / run_name
+    first = page.press()
+    assert any("Correct it, and press Run again" in text for text in texts(first))
+    assert rounds(folder) == []
+    page.page.wait_for_selector(".pxpo-thumb .pxpo-like")
+    page.page.get_by_label("Next batch by itself").uncheck()
+    dislike_hair(page, pictures=1)
+    page.press()
+    assert rounds(folder) == ["round_0001"]
+    page.says("Press Run for new pictures")
+    metrics = json.loads((folder / "round_0001" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["marked_images"] == 2
+    assert 0.0 < metrics["reward_mean"] < 1.0, "liked everywhere, but for the stroke"
 
 
 def test_strokes_wait_for_release_when_the_host_runs_by_itself(
