@@ -55,13 +55,14 @@ def accumulate_gradient(
     config: UpdateConfig,
     references: Predictions,
     first_pass: Predictions,
+    loss_scale: float,
     tick: Tick,
 ) -> float:
     """Add one rollout's gradient to the layers' .grad; returns its KL to the base per element.
 
     share: this rollout's part of the round's images. references: the base model's predictions, or
     empty. first_pass: filled by the first optimizer step with its predictions, which later steps
-    are compared to.
+    are compared to. loss_scale: what the gradient is multiplied by.
     """
     trajectory, advantage = experience.trajectory, experience.advantage
     foresight = None
@@ -104,7 +105,7 @@ def accumulate_gradient(
                     )
                     kl += float(distance.detach()) * scale
                     loss = loss + anchor * distance
-                (scale * loss).backward()  # type: ignore[no-untyped-call]
+                (loss_scale * scale * loss).backward()  # type: ignore[no-untyped-call]
                 tick()
         return kl
 

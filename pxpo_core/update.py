@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .gradient import (
     reference_predictions,
 )
 from .lora import LoRALayers, Policy
+from .loss_scale import scales_to_try, unscale
 from .optimizer import make_optimizer, optimizer_state
 from .update_config import UpdateConfig
 from .workers import SingleProcess, Workers, sum_gradients
@@ -99,30 +100,22 @@ def update_policy(
     stopped: BaseException | None = None
     if strength > 0.0:
         counter = _Counter(_model_calls(experiences, chosen, config), progress)
-        references = [
-            reference_predictions(e, steps, config, counter.tick)
+        parts = [
+            _Part(e, steps, e.trajectory.batch / sum(batches),
+                  reference_predictions(e, steps, config, counter.tick))
             for e, steps in zip(experiences, chosen, strict=True)
-        ]
-        first_pass: list[Predictions] = [{} for _ in experiences]
+        ]  # fmt: skip
+        scales = scales_to_try(sum(batches) * experiences[0].trajectory.x_0[0].numel())
         for _ in range(config.steps_per_rollout):
-            adam.zero_grad(set_to_none=True)
-            step_kl = 0.0
             try:
-                for experience, steps, reference, first in zip(
-                    experiences, chosen, references, first_pass, strict=True
-                ):
-                    share = experience.trajectory.batch / sum(batches)
-                    step_kl += accumulate_gradient(
-                        experience, steps, share, config, reference, first, counter.tick
-                    )
+                result_norm, kl = _gradient(parts, layers, config, scales, counter, workers)
             except ends as error:
                 if taken == 0:
                     raise
                 stopped = error.with_traceback(None)  # which would hold on to the gradient's memory
                 break
-            kl = float(workers.sum(torch.tensor(step_kl, dtype=torch.float64)))
-            sum_gradients(layers.parameters.values(), workers)
-            result_norm = _step(adam, layers, config.max_grad_norm)
+            _check_finite(result_norm)
+            adam.step()
             taken += 1
     return UpdateResult(
         policy=layers.policy(),
@@ -137,16 +130,61 @@ def update_policy(
     )
 
 
-def _step(adam: torch.optim.AdamW, layers: LoRALayers, max_grad_norm: float) -> float:
-    """Clip the gradient's norm and step; returns the norm before clipping."""
-    norm = float(torch.nn.utils.clip_grad_norm_(layers.parameters.values(), max_grad_norm))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One rollout of the round. share: of the round's images. first_pass: see `Predictions`."""
+
+    experience: Experience
+    steps: Sequence[int]
+    share: float
+    references: Predictions
+    first_pass: Predictions = field(default_factory=dict)
+
+
+def _gradient(
+    parts: Sequence[_Part],
+    layers: LoRALayers,
+    config: UpdateConfig,
+    scales: Sequence[float],
+    counter: "_Counter",
+    workers: Workers,
+) -> tuple[float, float]:
+    """Fill the layers' .grad, clipped; returns its norm before clipping and the KL to the base.
+
+    scales: of the loss, tried until the gradient is finite. All processes try the same ones.
+    """
+    norm, kl = math.nan, math.nan
+    for attempt, scale in enumerate(scales):
+        if attempt > 0:
+            counter.expect(
+                sum(_gradient_calls(part.experience, part.steps, config) for part in parts)
+            )
+        for parameter in layers.parameters.values():
+            parameter.grad = None
+        own_kl, seen = 0.0, [dict(part.first_pass) for part in parts]
+        for part, first in zip(parts, seen, strict=True):
+            own_kl += accumulate_gradient(
+                part.experience, part.steps, part.share, config, part.references, first, scale,
+                counter.tick,
+            )  # fmt: skip
+        kl = float(workers.sum(torch.tensor(own_kl, dtype=torch.float64)))
+        sum_gradients(layers.parameters.values(), workers)
+        unscale(layers.parameters.values(), scale)
+        clip = torch.nn.utils.clip_grad_norm_
+        norm = float(clip(layers.parameters.values(), config.max_grad_norm))
+        if math.isfinite(norm):
+            for part, first in zip(parts, seen, strict=True):
+                part.first_pass.update(first)
+            break
+    return norm, kl
+
+
+def _check_finite(norm: float) -> None:
     if not math.isfinite(norm):
         raise NonFiniteUpdateError(
             f"The training gradient is not a finite number ({norm}); nothing was changed. "
             "Lower the learning rate, or check the model's precision."
         )
-    adam.step()
-    return norm
 
 
 def _signal(experiences: Sequence[Experience], workers: Workers) -> tuple[list[float], float]:
@@ -170,10 +208,14 @@ def _model_calls(
 ) -> int:
     total = 0
     for experience, steps in zip(experiences, chosen, strict=True):
-        batches = len(chunks(experience.trajectory.batch, config.micro_batch))
         held = len(anchored_chunks(experience, config))
-        total += len(steps) * (batches * config.steps_per_rollout + held)
+        total += len(steps) * held
+        total += config.steps_per_rollout * _gradient_calls(experience, steps, config)
     return total
+
+
+def _gradient_calls(experience: Experience, steps: Sequence[int], config: UpdateConfig) -> int:
+    return len(steps) * len(chunks(experience.trajectory.batch, config.micro_batch))
 
 
 class _Counter:
@@ -181,6 +223,9 @@ class _Counter:
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._total, self._progress, self._done = total, progress, 0
+
+    def expect(self, more: int) -> None:
+        self._total += more
 
     def tick(self) -> None:
         self._done += 1

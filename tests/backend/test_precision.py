@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,3 +183,29 @@ def test_half_precision_replays_exactly_and_its_gradient_points_the_same_way(
     a = torch.cat([ours[name].flatten() for name in theirs])
     b = torch.cat([theirs[name].flatten() for name in theirs])
     assert float(torch.cosine_similarity(a, b, dim=0)) > 0.98
+
+
+def test_float16_learns_as_float32_where_gradients_are_small(inference_mode: None) -> None:
+    """A latent value has a smaller share of the loss than float16 can hold, so it is scaled.
+
+    Weak advantages stand for the many values of larger pictures. AdamW follows signs: the weights
+    have to go the same way.
+    """
+    from pxpo_core.backends.comfy.train import train_round
+    from pxpo_core.credit import advantage_map
+    from pxpo_core.rollout import finished_pictures
+
+    advantage = advantage_map(random(3, 64, 64), (16, 16))
+    advantage = replace(advantage, values=advantage.values / 64.0)
+    config = UpdateConfig(train_steps=1, steps_per_rollout=1, anchor=0.0)
+    moved = {}
+    for dtype in (torch.float16, torch.float32):
+        graph, policy = prepared(stored_as(dtype, None)())
+        rollout = rollout_of(replace(graph, latent=torch.zeros(3, 4, 16, 16)), policy)
+        rollout = replace(rollout, trajectory=finished_pictures(rollout.trajectory, 0, 0, range(3)))
+        result = train_round([rollout], [advantage], policy, {}, config, seed=1)
+        moved[dtype] = torch.cat(
+            [(result.policy.tensors[n] - t).flatten() for n, t in policy.tensors.items()]
+        )
+    half, full = moved.values()
+    assert float((half.sign() == full.sign()).float().mean()) > 0.95

@@ -505,7 +505,7 @@ def test_optimizer_state_carries_over_exactly():
         adam.zero_grad()
         case.session.layers = again
         update.accumulate_gradient(
-            case.experience(), case.trajectory.trainable, 1.0, config, {}, {}, lambda: None
+            case.experience(), case.trajectory.trainable, 1.0, config, {}, {}, 1.0, lambda: None
         )
         adam.step()
     torch.testing.assert_close(weights(second.policy), weights(again.policy()), rtol=1e-9, atol=0)
@@ -532,6 +532,37 @@ def test_progress_counts_to_its_total(region, calls):
         lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert seen == [(i, calls) for i in range(1, calls + 1)]
+
+
+@pytest.mark.parametrize("process", ["path", "pictures"])
+def test_a_gradient_that_overflows_is_tried_at_a_smaller_scale(process):
+    """As float16 does it: what is too large on the way back becomes infinite."""
+    config = replace(ALL_STEPS, steps_per_rollout=2, learning_rate=1e-2)
+    limit, calls, found = 0.3, [], []
+
+    class Overflowing(Session):
+        def denoise(self, x, sigma, samples):
+            denoised = super().denoise(x, sigma, samples)
+            denoised.register_hook(lambda g: torch.where(g.abs() > limit, math.inf * g, g))
+            return denoised
+
+    for kind in (Session, Overflowing):
+        case = Case()
+        if process == "pictures":
+            noises = case.trajectory.noises
+            case.trajectory = diffuse(case.trajectory.x_0, noises, SIGMAS["vp"], "vp")
+        experience = case.experience(session=kind(case.model, case.layers))
+        seen: list[tuple[int, int]] = []
+        found.append(
+            update_policy(
+                [experience], case.layers, {}, config, 0, lambda *now, to=seen: to.append(now)
+            )
+        )
+        assert seen[-1][0] == seen[-1][1]
+        calls.append(len(seen))
+    assert calls[1] > calls[0], "there was no overflow"
+    assert found[0].policy.digest == found[1].policy.digest
+    assert found[0].grad_norm == found[1].grad_norm
 
 
 # refusals

@@ -247,7 +247,7 @@ def gradient_error(family: Family, directions: int = 3, h: float = 1e-3, **sessi
         experience = Experience(
             kept, Advantage(worth, 1.0, 1.0), replay(rollout.job, layers, **session)
         )
-        accumulate_gradient(experience, chosen, 1.0, config, {}, {}, lambda: None)
+        accumulate_gradient(experience, chosen, 1.0, config, {}, {}, 1.0, lambda: None)
         gradient = {
             name: torch.zeros_like(double[name]) if p.grad is None else p.grad.double()
             for name, p in layers.parameters.items()

@@ -25,7 +25,7 @@ def rollout_of(graph: Case, policy: Policy) -> Any:
     from pxpo_core.backends.comfy.session import SamplingJob, sample
 
     sampling = graph.model.get_model_object("model_sampling")
-    noise = draw_noise((4, 8, 8), STEPS + 1, 0, 0, range(BATCH))
+    noise = draw_noise(graph.latent.shape[1:], STEPS + 1, 0, 0, range(BATCH))
     job = SamplingJob(
         graph.model, graph.positive, graph.negative, graph.cfg,
         comfy.samplers.calculate_sigmas(sampling, "karras", STEPS), noise[0], graph.latent,
