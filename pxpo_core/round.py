@@ -123,7 +123,8 @@ def round_advantages(
         groups=[group for group, batch in enumerate(batches) for _ in range(batch)],
         reviewed=reviewed,
         painted=memory.painted,
-        running=running,
+        # A value knows what pictures are usually worth, and better than their mean.
+        running=running if split is None else None,
         run_scale=memory.scale,
         credit_radius=credit_radius,
         split=split,

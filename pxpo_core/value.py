@@ -33,7 +33,11 @@ KEPT = 0.9
 """What an earlier round counts after each later one: wishes change slowly."""
 
 OPPOSITE = -0.5
-"""Agreement of a round with the ones before, see `ValueSums`, below which it says the opposite."""
+"""Agreement of a round with the ones before, see `ValueSums`, below which it contradicts them."""
+
+FORESEEN = 0.4
+"""Share of a round's marks, by size, that earlier rounds have to foresee to be contradicted by it.
+Elsewhere it only asks for something else: disliked shirts after liked hair are not its opposite."""
 
 FOLDS = 8
 """Into how many parts a round's pictures are divided at most, to foresee each by the others."""
@@ -45,18 +49,25 @@ quarter of the regions has the wrong sign it is 0.06 to 0.33 (learn_contradictio
 
 @dataclass(frozen=True, slots=True)
 class RoundSums:
-    """One round's part of `ValueSums`, in float64; agreed: with the rounds before it."""
+    """One round's part of `ValueSums`, in float64; agreed: with the rounds before it. size: sum of
+    its squared map."""
 
     gram: Tensor
     moments: Tensor
     agreed: Tensor
     borne_out: Tensor
+    size: float
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the signs are not those that earlier rounds would expect."""
+        signed, unsigned = self.agreed.tolist()
+        return bool(unsigned > 0.0 and signed < OPPOSITE * unsigned)
 
     @property
     def opposite(self) -> bool:
-        """Whether it contradicts the rounds before it throughout."""
-        signed, unsigned = self.agreed.tolist()
-        return bool(unsigned > 0.0 and signed < OPPOSITE * unsigned)
+        """Whether it contradicts the rounds before it in what these were about."""
+        return self.contradicts and float(self.agreed[1]) >= FORESEEN * self.size
 
     @property
     def kept(self) -> float:
@@ -140,7 +151,11 @@ class ValueSums:
         grams = torch.stack([row.T @ row for row in rows])
         moments = torch.stack([row.T @ y for row, y in zip(rows, wanted, strict=True)])
         new = RoundSums(
-            grams.sum(dim=0), moments.sum(dim=0), self._foreseen(rows, wanted), torch.zeros(2)
+            grams.sum(dim=0),
+            moments.sum(dim=0),
+            self._foreseen(rows, wanted),
+            torch.zeros(2),
+            sum(float(y[:, 0].square().sum()) for y in wanted),
         )
         return replace(new, borne_out=self._borne_out(new, rows, wanted, grams, moments))
 
@@ -148,10 +163,10 @@ class ValueSums:
         """The sums once a round is in them.
 
         Who changed their mind is not held to what they said before: earlier rounds that this one
-        contradicts are forgotten.
+        contradicts are forgotten. Who asks for something else does not disagree either.
         """
         kept = new.kept
-        agreed = torch.zeros_like(new.agreed) if new.opposite else new.agreed
+        agreed = torch.zeros_like(new.agreed) if new.contradicts else new.agreed
         return replace(
             self,
             gram=(kept * self.gram.double() + new.gram).float(),

@@ -68,6 +68,17 @@ def test_a_single_picture_is_compared_to_earlier_rounds():
     torch.testing.assert_close(advantage.values, expected)
 
 
+@pytest.mark.parametrize("painted", [True, False])
+def test_a_single_picture_may_be_marked_again(painted: bool):
+    """With a value the run's usual map is no baseline: the same marks are still worth learning."""
+    memory, made = RewardMemory(painted), reward(1, painted=painted)
+    latents = torch.randn((1, 1, 3, *SIZE), generator=torch.Generator().manual_seed(1))
+    for _ in range(4):
+        (advantage,), memory = round_advantages([made], SIZE, memory, 0.0, [latents])
+        assert advantage.strength == pytest.approx(1.0)
+        assert not advantage.is_zero
+
+
 def test_pictures_nobody_looked_at_do_not_enter_the_memory():
     looked = torch.tensor([True, False, True, False])
     made = reward(4, painted=True, reviewed=looked)

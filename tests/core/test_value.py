@@ -62,6 +62,23 @@ def test_who_changed_their_mind_is_not_held_to_what_they_said():
     assert changed.agreement == 1.0
 
 
+def test_who_asks_for_something_else_does_not_say_the_opposite():
+    """Earlier rounds liked one half of the pictures, this one dislikes the other: both count."""
+    left = torch.zeros(12, 12)
+    left[:, :6] = 1.0
+    sums = ValueSums.begin(pictures(0))
+    for number in range(3):
+        sums = sums.after(pictures(number), left.expand(4, -1, -1))
+    other = sums.of_round(pictures(5), -(1.0 - left).expand(4, -1, -1))
+    assert not other.opposite
+    both = sums.with_round(other)
+    assert both.agreement == sums.agreement == 1.0
+    guess = both.fitted()(pictures(9)).mean(dim=0)
+    assert float(guess[:, :4].mean()) > 0.5
+    assert float(guess[:, 8:].mean()) < -0.2
+    assert sums.of_round(pictures(5), -left.expand(4, -1, -1)).opposite
+
+
 def after_rounds(count: int, share: float, given: Callable[[Tensor], Tensor] = wish) -> float:
     """The agreement of some rounds of which a share of the squares has the wrong sign."""
     sums = ValueSums.begin(pictures(0))
