@@ -51,10 +51,10 @@ class Foresight:
     scale: float = 1.0
     radius: float = 0.0
 
-    def at(self, denoised: Tensor, chosen: slice) -> Tensor:
+    def at(self, denoised: Tensor, chosen: slice | list[int]) -> Tensor:
         """Advantages [b, h, w] of some pictures, given the predictions [b, C, h, w] for them."""
         unforeseen = self.earned[chosen] - self.value(denoised)
-        unforeseen = unforeseen * self.reviewed[chosen, None, None]
+        unforeseen = unforeseen * self.reviewed[chosen][:, None, None]
         return (blur(unforeseen, self.radius) / self.scale).clamp(-CLIP, CLIP)
 
     def rows(self, chosen: slice) -> "Foresight":

@@ -78,30 +78,30 @@ def accumulate_gradient(
         for t in steps:
             step, weight = all_steps[t], weights[t]
             credit = _credit_at(step, advantage.at(t), config.credit_growth)
-            for chunk in chunks(trajectory.batch, config.micro_batch):
-                key = (t, chunk.start)
-                worth = credit[chunk]
+            for rows in micro_batches(experience, config):
+                key = (t, rows[0])
+                worth = credit[rows]
                 reference = references.get(key)
                 if reference is None and not worth.any():
                     tick()
                     continue
-                x = trajectory.states[t, chunk]
+                x = trajectory.states[t, rows]
                 scale = share * len(x) / trajectory.batch * len(trainable) / len(steps)
-                denoised = denoise(x, step.sigma_t, range(chunk.start, chunk.stop))
+                denoised = denoise(x, step.sigma_t, rows)
                 if foresight is not None:
-                    worth = foresight.at(denoised.detach().float().cpu(), chunk)
+                    worth = foresight.at(denoised.detach().float().cpu(), rows)
                 old = first_pass.get(key)
                 if old is None and config.steps_per_rollout > 1:
                     first_pass[key] = denoised.detach()
                 loss = _loss(
-                    trajectory, t, chunk, denoised, old, worth, weight, advantage.hold, config
+                    trajectory, t, rows, denoised, old, worth, weight, advantage.hold, config
                 )
                 if reference is not None:
                     distance = anchor_loss(
                         denoised,
                         reference.to(denoised),
                         drift_weight(step, weight, trajectory.process),
-                        held[chunk],
+                        held[rows],
                     )
                     kl += float(distance.detach()) * scale
                     loss = loss + anchor * distance
@@ -136,7 +136,7 @@ def _weights(trajectory: Trajectory, config: UpdateConfig) -> dict[int, float]:
 def _loss(
     trajectory: Trajectory,
     t: int,
-    chunk: slice,
+    rows: list[int],
     denoised: Tensor,
     old: Tensor | None,
     advantage: Tensor,
@@ -147,13 +147,13 @@ def _loss(
     """The objective of one micro-batch at one step; old: None at the first optimizer step."""
     step, worth = trajectory.steps[t], advantage.to(denoised)
     if trajectory.process == "forward":
-        x_0 = trajectory.x_0[chunk].to(denoised)
+        x_0 = trajectory.x_0[rows].to(denoised)
         old = denoised.detach() if old is None else old
         return matching_loss(denoised, old, x_0, worth, step, hold)
-    z = trajectory.noises[t, chunk].to(denoised)
+    z = trajectory.noises[t, rows].to(denoised)
     if old is None:
         return stored_noise_loss(denoised, z, worth, step, weight)
-    x, pooled = trajectory.states[t, chunk].to(denoised), math.isinf(config.credit_radius)
+    x, pooled = trajectory.states[t, rows].to(denoised), math.isinf(config.credit_radius)
     return _ratio_form(denoised, old, x, z, worth, step, weight, pooled)
 
 
@@ -181,7 +181,7 @@ def reference_predictions(
     experience: Experience, steps: Sequence[int], config: UpdateConfig, tick: Tick
 ) -> Predictions:
     """The base model's predictions on the trained states, of pictures that have pixels to hold."""
-    batches = anchored_chunks(experience, config)
+    batches = anchored_batches(experience, config)
     if experience.reference is None or not batches:
         return {}
     trajectory = experience.trajectory
@@ -189,12 +189,11 @@ def reference_predictions(
     def predict(denoise: Denoiser) -> Predictions:
         predictions: Predictions = {}
         for t in steps:
-            for chunk in batches:
-                x = trajectory.states[t, chunk]
-                samples = range(chunk.start, chunk.stop)
+            for rows in batches:
+                x = trajectory.states[t, rows]
                 with torch.no_grad():
-                    denoised = denoise(x, trajectory.steps[t].sigma_t, samples)
-                predictions[t, chunk.start] = denoised.cpu()
+                    denoised = denoise(x, trajectory.steps[t].sigma_t, rows)
+                predictions[t, rows[0]] = denoised.cpu()
                 tick()
         return predictions
 
@@ -212,13 +211,21 @@ def held_pixels(experience: Experience, config: UpdateConfig) -> Tensor:
     return advantage.hold * unmarked
 
 
-def anchored_chunks(experience: Experience, config: UpdateConfig) -> list[slice]:
+def micro_batches(experience: Experience, config: UpdateConfig) -> list[list[int]]:
+    """The pictures that have a part in the round, by their places, as many as fit at once.
+
+    Others, such as those nobody looked at, would only hold the model back.
+    """
+    advantage = experience.advantage
+    has_part = held_pixels(experience, config).ne(0.0) | advantage.values.ne(0.0)
+    if advantage.by_step is not None:
+        has_part |= advantage.by_step.any(dim=0)
+    places: list[int] = has_part.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+    size = config.micro_batch
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
+def anchored_batches(experience: Experience, config: UpdateConfig) -> list[list[int]]:
     """The micro-batches that the base model has to be asked about."""
     held = held_pixels(experience, config)
-    batches = chunks(experience.trajectory.batch, config.micro_batch)
-    return [chunk for chunk in batches if held[chunk].any()]
-
-
-def chunks(batch: int, size: int) -> list[slice]:
-    """Slices of at most `size` that cover `batch` samples."""
-    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+    return [rows for rows in micro_batches(experience, config) if held[rows].any()]

@@ -11,8 +11,8 @@ from .gradient import (
     Experience,
     Predictions,
     accumulate_gradient,
-    anchored_chunks,
-    chunks,
+    anchored_batches,
+    micro_batches,
     reference_predictions,
 )
 from .lora import LoRALayers, Policy
@@ -80,9 +80,10 @@ def update_policy(
     """Train `layers` in place on one round and return the new policy.
 
     experiences: one or more rollouts of the current policy; every image weighs the same.
-    optimizer: state of the run's AdamW, or empty. seed: draws the trained steps. workers: other
-    processes that hold other images of the same rollouts; all of them take the same step. ends:
-    exceptions that end the update with the steps taken so far; before the first one they are
+    optimizer: state of the run's AdamW, or empty; forgotten where the round says the opposite of
+    the ones before, whose momentum would go on for rounds. seed: draws the trained steps. workers:
+    other processes that hold other images of the same rollouts; all of them take the same step.
+    ends: exceptions that end the update with the steps taken so far; before the first one they are
     raised. Not for several workers, which would wait for each other.
     Without any signal (all advantages 0) the weights do not change and no step is taken.
     Raises NonFiniteUpdateError if a gradient is not finite, before its step; `layers` may have
@@ -91,7 +92,8 @@ def update_policy(
     workers = workers or SingleProcess()
     batches, strength = _signal(experiences, workers)
     learning_rate = config.learning_rate * strength
-    adam = make_optimizer(layers, learning_rate, optimizer)
+    opposite = any(experience.advantage.opposite for experience in experiences)
+    adam = make_optimizer(layers, learning_rate, {} if opposite else optimizer)
     generator = torch.Generator().manual_seed(seed)
     chosen = [
         choose_steps(e.trajectory.trainable, config.train_steps, generator) for e in experiences
@@ -101,10 +103,11 @@ def update_policy(
     if strength > 0.0:
         counter = _Counter(_model_calls(experiences, chosen, config), progress)
         parts = [
-            _Part(e, steps, e.trajectory.batch / sum(batches),
-                  reference_predictions(e, steps, config, counter.tick))
-            for e, steps in zip(experiences, chosen, strict=True)
-        ]  # fmt: skip
+            _Part(e, steps, share, reference_predictions(e, steps, config, counter.tick))
+            for e, steps, share in zip(
+                experiences, chosen, _shares(experiences, batches), strict=True
+            )
+        ]
         scales = scales_to_try(sum(batches) * experiences[0].trajectory.x_0[0].numel())
         for _ in range(config.steps_per_rollout):
             try:
@@ -203,19 +206,32 @@ def _signal(experiences: Sequence[Experience], workers: Workers) -> tuple[list[f
     return batches, math.sqrt(square)
 
 
+def _shares(experiences: Sequence[Experience], batches: Sequence[float]) -> list[float]:
+    """What each rollout counts, so that every image of the round weighs the same.
+
+    A path's image has as many terms as steps; noise levels of a finished one are samples of one.
+    """
+    levels = [len(e.trajectory.trainable) for e in experiences]
+    usual = sum(n * batch for n, batch in zip(levels, batches, strict=True)) / sum(batches)
+    return [
+        e.trajectory.batch / sum(batches) * (usual / n if e.trajectory.process == "forward" else 1)
+        for e, n in zip(experiences, levels, strict=True)
+    ]
+
+
 def _model_calls(
     experiences: Sequence[Experience], chosen: Sequence[Sequence[int]], config: UpdateConfig
 ) -> int:
     total = 0
     for experience, steps in zip(experiences, chosen, strict=True):
-        held = len(anchored_chunks(experience, config))
+        held = len(anchored_batches(experience, config))
         total += len(steps) * held
         total += config.steps_per_rollout * _gradient_calls(experience, steps, config)
     return total
 
 
 def _gradient_calls(experience: Experience, steps: Sequence[int], config: UpdateConfig) -> int:
-    return len(steps) * len(chunks(experience.trajectory.batch, config.micro_batch))
+    return len(steps) * len(micro_batches(experience, config))
 
 
 class _Counter:

@@ -492,6 +492,56 @@ def test_the_gradient_norm_is_clipped_once_and_reported_unclipped():
     assert Case().update(replace(ALL_STEPS, max_grad_norm=1e-3)).grad_norm == pytest.approx(free)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_pictures_without_credit_have_no_part_whatever_is_trained_at_once(steps):
+    """They would hold the model to what it predicted before, from the second step on."""
+    config = replace(ALL_STEPS, objective="pictures", steps_per_rollout=steps, learning_rate=1e-2)
+    found, calls = [], []
+    for size in (1, 3, 8):
+        case = Case()
+        case.trajectory = diffuse(case.trajectory.x_0, case.trajectory.noises, SIGMAS["vp"], "vp")
+        values = case.advantage.values.clone()
+        values[[0, 2, 3, 5, 7]] = 0.0
+        case.advantage = replace(case.advantage, values=values)
+        found.append(weights(case.update(replace(config, micro_batch=size)).policy))
+        calls.append(case.session.calls)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found[0], found[2], rtol=1e-6, atol=1e-9)
+    assert calls[0] == 3 * calls[1] == 3 * calls[2], "three pictures have a part"
+
+
+def test_a_round_that_says_the_opposite_starts_the_optimizer_afresh():
+    case = Case()
+    first = case.update(replace(ALL_STEPS, learning_rate=1e-2))
+
+    def after(state: Any, opposite: bool) -> update.UpdateResult:
+        layers = case.session.layers = LoRALayers(case.policy)
+        advantage = replace(case.advantage, opposite=opposite)
+        experience = case.experience(advantage=advantage)
+        return update_policy([experience], layers, state, ALL_STEPS, seed=0)
+
+    fresh = after({}, False)
+    assert after(first.optimizer, True).policy.digest == fresh.policy.digest
+    assert after(first.optimizer, False).policy.digest != fresh.policy.digest
+
+
+def test_a_finished_image_weighs_the_same_whatever_its_schedule():
+    case = Case()
+    x_0, noises, short = case.trajectory.x_0, case.trajectory.noises, SIGMAS["vp"]
+    long = (8.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.3, 0.1, 0.0)
+    made = [
+        case.experience(trajectory=diffuse(x_0, torch.cat([noises] * count), sigmas, "vp"))
+        for count, sigmas in ((1, short), (2, long))
+    ]
+    levels = [len(experience.trajectory.trainable) for experience in made]
+    assert levels == [4, 8]
+    shares = update._shares(made, [8.0, 8.0])
+    assert [n * share for n, share in zip(levels, shares, strict=True)] == [3.0, 3.0]
+    assert update._shares(made[:1], [8.0]) == [1.0]
+    paths = [case.experience()] * 2
+    assert update._shares(paths, [8.0, 8.0]) == [0.5, 0.5]
+
+
 def test_optimizer_state_carries_over_exactly():
     """Two rounds in one process equal two rounds with the state written down in between."""
     case = Case()
