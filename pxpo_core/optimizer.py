@@ -9,17 +9,13 @@ from .lora import LoRALayers
 
 _FIELDS = ("step", "exp_avg", "exp_avg_sq")
 
-EPS = 1e-12
-"""Below the gradients of a weight: a small mark on one of many pictures leaves 1e-9 on the demo
-model, and AdamW's usual 1e-8 would make a tenth of a step of it."""
-
 
 def make_optimizer(
     layers: LoRALayers, learning_rate: float, state: Mapping[str, Tensor]
 ) -> torch.optim.AdamW:
     """AdamW without weight decay; `state` is what `optimizer_state` returned, or empty."""
     optimizer = torch.optim.AdamW(
-        list(layers.parameters.values()), lr=learning_rate, eps=EPS, weight_decay=0.0
+        list(layers.parameters.values()), lr=learning_rate, weight_decay=0.0
     )
     for name, parameter in layers.parameters.items():
         if f"{name}.step" in state:
