@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .lora import TARGETS, LoRAConfig, Policy, new_policy, target_layers
+from .lora_file.keys import DOWN, UP
 
 
 def start_from(loaded: Policy, root: nn.Module, config: LoRAConfig) -> Policy:
@@ -30,7 +32,19 @@ def start_from(loaded: Policy, root: nn.Module, config: LoRAConfig) -> Policy:
         name: tensor * factor if factor != 1.0 and name.endswith("up.weight") else tensor
         for name, tensor in loaded.tensors.items()
     }
+    for layer in loaded.layers:
+        down, up = layer + DOWN, layer + UP
+        taken[down] = _trainable(taken[down], taken[up], fresh.tensors[down])
     return replace(fresh, tensors={**fresh.tensors, **taken})
+
+
+def _trainable(down: Tensor, up: Tensor, fresh: Tensor) -> Tensor:
+    """`down` with fresh rows where a layer of smaller rank was filled up with zeros.
+
+    With zeros in "up" as well they have no effect yet, and would never have a gradient.
+    """
+    used = down.flatten(1).any(dim=1) | up.transpose(0, 1).flatten(1).any(dim=1)
+    return torch.where(used.view(-1, *[1] * (down.ndim - 1)), down, fresh.to(down))
 
 
 def _enough(loaded: Policy, root: nn.Module, config: LoRAConfig) -> str:

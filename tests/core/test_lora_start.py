@@ -52,6 +52,22 @@ def test_the_same_settings_keep_every_bit():
     assert start_from(loaded, net, loaded.config).digest == loaded.digest
 
 
+def test_layers_of_smaller_rank_have_rows_to_train():
+    """A file of mixed ranks is filled up with zeros, which no gradient would ever move."""
+    net = Net()
+    loaded = trained(net)
+    tensors = {name: tensor.clone() for name, tensor in loaded.tensors.items()}
+    tensors["attn.lora_down.weight"][1] = 0.0
+    tensors["attn.lora_up.weight"][:, 1] = 0.0
+    padded = Policy(loaded.config, tensors)
+    policy = start_from(padded, net, loaded.config)
+    assert torch.equal(output(net, policy), output(net, padded))
+    layers = LoRALayers(policy)
+    with layers.attached(net):
+        net(torch.ones(2, 6)).square().sum().backward()
+    assert bool(layers.parameters["attn.lora_up.weight"].grad[:, 1].any())
+
+
 def test_another_rank_says_which_to_set():
     net = Net()
     with pytest.raises(ValueError, match=r"has rank 2, and r is 8\. Set r to 2"):
