@@ -165,8 +165,8 @@ def _check_model(head: RunHead, base: str, network: Any) -> None:
     check_fits(head.policy, network)
     if head.manifest.base != base:
         raise RunMismatchError(
-            f"Run {head.name} was started with another model of this architecture. Connect that "
-            "model, or choose a new run name."
+            f"Run {head.name} was started with another model of this architecture, or with this "
+            "one in another precision. Connect that model, or choose a new run name."
         )
 
 

@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Rule = Literal["channel level", "colour distance", "mask", "function"]
+Rule = Literal["channel level", "colour distance", "function"]
 Schedule = Literal["karras", "normal"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -139,8 +139,6 @@ class RewardConfig:
         parse_colour(self.colour)
         for name in ("inside", "outside"):
             _check_range(name, getattr(self, name), -100.0, 100.0)
-        if self.rule == "mask" and self.masks is None:
-            raise ValueError('masks must name a picture or a folder when rule is "mask".')
         module, _, function = self.function.partition(":")
         if (self.rule == "function" or self.function) and not (
             function.isidentifier() and all(part.isidentifier() for part in module.split("."))

@@ -49,10 +49,11 @@ def train(
     """Train until the run has `config.run.rounds` rounds, going on where it stands.
 
     workers: the processes that share each round; every one calls this with the same config.
-    Raises ConfigError, PipelineError, RunError and NothingToLearnError; finished rounds are kept.
+    Raises ConfigError, PipelineError, RunError and NothingToLearnError; finished rounds are
+    kept, and exported where there is nothing more to learn.
     """
     workers = workers or SingleProcess()
-    scorer = Scorer(config.reward, config.sampling.prompts)
+    scorer = Scorer(config.reward, config.sampling)
     if config.sampling.images < workers.count:
         raise ConfigError(
             f"[sampling] A round has {config.sampling.images} pictures for {workers.count} "
@@ -68,7 +69,13 @@ def train(
     _check_settings(head, config)
     if head.round < config.run.rounds:
         trainer = Trainer(config, workers, store, scorer, device or default_device())
-        head = trainer.run(head)
+        try:
+            head = trainer.run(head)
+        except NothingToLearnError:
+            there = store.head(config.run.name)
+            if config.run.export is not None and workers.rank == 0 and there is not None:
+                export_lora(config, there)
+            raise
     else:
         logger.info("Run %s already has its %d rounds.", head.name, head.round)
     if config.run.export is not None and workers.rank == 0:
@@ -114,8 +121,8 @@ class Trainer:
         model, rounds = self._model, self._config.run.rounds
         if head.manifest is not None and head.round > 0 and head.manifest.base != self._base:
             raise RunMismatchError(
-                f"Run {head.name} was started with another model. Set [model] path back to it, or "
-                "choose a new [run] name."
+                f"Run {head.name} was started with another model, or with this one in another "
+                "precision. Set [model] path and precision back, or choose a new [run] name."
             )
         policy = head.policy or new_policy(model.network, self._config.lora.core())
         check_fits(policy, model.network)
@@ -146,7 +153,8 @@ class Trainer:
         if all(advantage.is_zero for advantage in advantages):
             raise NothingToLearnError(
                 f"Round {head.round + 1}: every picture got the same reward everywhere, so there "
-                f"is nothing to prefer. Run {head.name} stays at round {head.round}."
+                f"is nothing to prefer. Run {head.name} stays at round {head.round}. To go on, "
+                "set another [run] seed (other pictures) or another [reward]."
             )
         session, reference = ReplaySession(self._job, layers), ReplaySession(self._job, None)
         own = joined(advantages).rows(slice(self._held.start, self._held.stop))

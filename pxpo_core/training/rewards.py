@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import reward as rules
-from .config import ConfigError, RewardConfig
+from .config import ConfigError, RewardConfig, SamplingConfig
 
 RewardFunction = Callable[[Tensor, Sequence[str]], Tensor]
 
@@ -26,9 +26,12 @@ class Scorer:
     Raises ConfigError when masks or the function are not there.
     """
 
-    def __init__(self, config: RewardConfig, prompts: Sequence[str]) -> None:
-        self._config, self._prompts = config, prompts
-        self._masks = None if config.masks is None else load_masks(config.masks, len(prompts))
+    def __init__(self, config: RewardConfig, sampling: SamplingConfig) -> None:
+        self._config, self._prompts = config, sampling.prompts
+        size = (sampling.height, sampling.width)
+        self._masks = None
+        if config.masks is not None:
+            self._masks = load_masks(config.masks, len(self._prompts), size)
         self._function = load_function(config.function) if config.rule == "function" else None
 
     @property
@@ -38,7 +41,6 @@ class Scorer:
         return {
             "channel level": f"{config.direction} {config.channel}{where}",
             "colour distance": f"{config.direction} like {config.colour}{where}",
-            "mask": f"{config.direction} of the mask",
             "function": f"{config.function}{where}",
         }[config.rule]
 
@@ -55,9 +57,6 @@ class Scorer:
             return rules.colour_distance(
                 images, rules.parse_colour(config.colour), direction, weight
             )
-        if self._function is None:
-            assert weight is not None  # the configuration was checked
-            return weight if direction == "more" else -weight
         scores = self._scored(images, [self._prompts[i] for i in prompts])
         return scores if weight is None else scores * weight
 
@@ -79,8 +78,11 @@ class Scorer:
         return scores
 
 
-def load_masks(path: Path, prompts: int) -> Tensor:
-    """Grey levels 0..1 of one picture, or of a folder's pictures by name: [1 or prompts, h, w]."""
+def load_masks(path: Path, prompts: int, size: tuple[int, int]) -> Tensor:
+    """Levels 0..1 of one picture, or of a folder's pictures by name: [1 or prompts, *size].
+
+    What is transparent is black.
+    """
     paths = [path]
     if path.is_dir():
         paths = sorted(p for p in path.iterdir() if p.suffix.lower() in MASK_FILES)
@@ -93,12 +95,20 @@ def load_masks(path: Path, prompts: int) -> Tensor:
     for file in paths:
         try:
             with Image.open(file) as picture:
-                level = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32) / 255.0)
+                level = _level(picture)
         except (OSError, ValueError) as error:
             raise ConfigError(f"[reward] masks: {file} cannot be read: {error}.") from None
-        size = level.shape if not masks else masks[0].shape
-        masks.append(rules.resize_mask(level[None], (size[0], size[1]))[0])
+        masks.append(rules.resize_mask(level[None], size)[0])
     return torch.stack(masks)
+
+
+def _level(picture: Image.Image) -> Tensor:
+    """[h, w]; Pillow clips 16 bits to 8 where it converts them itself."""
+    if picture.mode.startswith("I"):
+        return torch.from_numpy(np.array(picture, dtype=np.float32) / 65535.0)
+    grey, alpha = picture.convert("LA").split()
+    levels = np.array(grey, dtype=np.float32) * np.array(alpha, dtype=np.float32)
+    return torch.from_numpy(levels / 255.0**2)
 
 
 def load_function(name: str) -> RewardFunction:

@@ -6,7 +6,7 @@ import logging
 import re
 import subprocess
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from pxpo_dev.paths import REPO
 
 from pxpo_core.__main__ import launched_as_one
 from pxpo_core.run import RunHead, RunMismatchError, RunStore
-from pxpo_core.training.config import ConfigError, RewardConfig, read_config
+from pxpo_core.training.config import ConfigError, RewardConfig, SamplingConfig, read_config
 from pxpo_core.training.progress import Progress, duration
-from pxpo_core.training.rewards import Scorer
+from pxpo_core.training.rewards import Scorer, load_masks
 from pxpo_core.workers import SingleProcess
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -109,7 +109,7 @@ def test_predictions_are_judged_as_the_pictures_are(
     assert head.history[0]["grad_norm"] > 0.0
     _, _, _, _, predicted, judged = seen[0]
     config = read_config(path)
-    scorer = Scorer(config.reward, config.sampling.prompts)
+    scorer = Scorer(config.reward, config.sampling)
     decode = PipelineModel(load_pipeline(config.model.path, None, "float32")).decode
     assert (len(predicted), len(judged)) == (2, 2)
     for prompt, (latents, maps) in enumerate(zip(predicted, judged, strict=True)):
@@ -183,6 +183,28 @@ def test_a_reward_that_prefers_nothing_stops_the_training(
         trained(path)
 
 
+def test_what_was_learned_before_there_was_nothing_more_to_learn_is_exported(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pxpo_core.training.loop import NothingToLearnError
+
+    (write_config().parent / "sated_reward.py").write_text(
+        "calls = []\n"
+        "def score(images, prompts):\n"
+        "    calls.append(1)\n"
+        "    return images[..., 0] * (len(calls) == 1)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(write_config().parent)
+    path = write_config(
+        run={"rounds": 3, "export": "made"},
+        reward={"rule": "function", "function": "sated_reward:score"},
+    )
+    with pytest.raises(NothingToLearnError, match=r"Round 2: .* set another \[run\] seed"):
+        trained(path)
+    assert len(list((path.parent / "made").glob("*.safetensors"))) == 1
+
+
 def test_the_example_of_the_documentation_runs(workplace: Path) -> None:
     """As it is, but for the size of the pictures and the length of the training."""
     from pxpo_core.training.loop import train
@@ -218,21 +240,47 @@ def test_the_example_of_the_documentation_runs(workplace: Path) -> None:
 IMAGES = torch.rand((2, 8, 6, 3), generator=torch.Generator().manual_seed(0))
 
 
+def sampling(*prompts: str) -> SamplingConfig:
+    return SamplingConfig(prompts=prompts, width=48, height=64)
+
+
+@pytest.mark.parametrize("kind", ["16 bit", "transparent", "small", "grey"])
+def test_masks_mean_what_they_show(tmp_path: Path, kind: str) -> None:
+    """Whatever the file: white is 1, half grey a half, black and transparent 0, in its own size."""
+    levels = np.tile(np.array([0, 128, 255], np.uint8).repeat(16), (64, 1))
+    picture = Image.fromarray(levels)
+    if kind == "16 bit":
+        picture = Image.fromarray(levels.astype(np.uint16) * 257)
+    if kind == "transparent":
+        white = Image.fromarray(np.full_like(levels, 255))
+        picture = Image.merge("RGBA", (white, white, white, picture))
+    if kind == "small":
+        (tmp_path / "a").mkdir()
+        Image.fromarray(levels[:8, ::16]).save(tmp_path / "a.png")  # comes first
+    picture.save(tmp_path / "b.png")
+    prompts = 2 if kind == "small" else 1
+    found = load_masks(tmp_path, prompts, (64, 48))
+    assert found.shape == (prompts, 64, 48)
+    torch.testing.assert_close(
+        found[-1], torch.from_numpy(levels / 255.0).float(), atol=3e-3, rtol=0
+    )
+
+
 def test_masks_are_one_for_all_or_one_for_each_prompt(tmp_path: Path) -> None:
     for name, level in (("b", 255), ("a", 0)):
         Image.fromarray(np.full((4, 3), level, np.uint8)).save(tmp_path / f"{name}.png")
     (tmp_path / "notes.txt").write_text("no mask", encoding="utf-8")
     config = RewardConfig(rule="channel level", channel="red", direction="more", masks=tmp_path)
-    maps = Scorer(config, ["x", "y"])(IMAGES, [1, 0])
+    maps = Scorer(config, sampling("x", "y"))(IMAGES, [1, 0])
     torch.testing.assert_close(maps[0], IMAGES[0, ..., 0])
     assert not maps[1].any()
-    one = RewardConfig(rule="mask", masks=tmp_path / "b.png", direction="less", inside=2.0)
-    assert torch.equal(Scorer(one, ["x"])(IMAGES, [0, 0]), torch.full((2, 8, 6), -2.0))
+    one = replace(config, masks=tmp_path / "b.png", direction="less", inside=2.0)
+    torch.testing.assert_close(Scorer(one, sampling("x"))(IMAGES, [0, 0]), -2.0 * IMAGES[..., 0])
     with pytest.raises(ConfigError, match="2 pictures for 3 prompts"):
-        Scorer(config, ["x", "y", "z"])
+        Scorer(config, sampling("x", "y", "z"))
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="cannot be read"):
-        Scorer(one, ["x"])
+        Scorer(one, sampling("x"))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +297,7 @@ def test_functions_that_return_something_else(
     module = f"bad_reward_{abs(hash(body))}"
     (tmp_path / f"{module}.py").write_text(f"def f(images, prompts):\n    {body}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    scorer = Scorer(RewardConfig(rule="function", function=f"{module}:f"), ["x"])
+    scorer = Scorer(RewardConfig(rule="function", function=f"{module}:f"), sampling("x"))
     with pytest.raises(ValueError, match=words):
         scorer(IMAGES, [0, 0])
 
@@ -257,7 +305,7 @@ def test_functions_that_return_something_else(
 @pytest.mark.parametrize("name", ["no_such_module_here:f", "math:no_such_function", "math:pi"])
 def test_functions_that_are_not_there(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
-        Scorer(RewardConfig(rule="function", function=name), ["x"])
+        Scorer(RewardConfig(rule="function", function=name), sampling("x"))
 
 
 # the command line
