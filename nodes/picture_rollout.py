@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
 from ..pxpo_core.backends.comfy.forward_process import noised_pictures
@@ -68,16 +67,16 @@ class PictureRollout(io.ComfyNode):
                 "Rollout from Pictures needs the model of PXPO Training Run: put that node before "
                 "it, and sample with the same model."
             )
-        if not torch.as_tensor(latent["samples"]).any():
-            raise ValueError(
-                "This latent is empty. Connect finished pictures: the output of a KSampler, or of "
-                "VAE Encode."
-            )
         base_model = detach_policy(model)
         sigmas = schedule(base_model, scheduler, steps, 1.0)
         job, noises = prepare(
             base_model, positive, negative, latent, cfg, sigmas, seed, attachment.run.round
         )
+        if not job.latent_image.any():
+            raise ValueError(
+                "This latent is empty. Connect finished pictures: the output of a KSampler, or of "
+                "VAE Encode."
+            )
         rollout = Rollout(
             trajectory=noised_pictures(job, noises),
             job=job,

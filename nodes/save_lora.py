@@ -69,7 +69,7 @@ class SaveLoRA(io.ComfyNode):
                 io.LoraModel.Input(
                     "lora",
                     optional=True,
-                    tooltip="Saves this one instead of the model's, e.g. from Train LoRA.",
+                    tooltip="Saves this one instead of the model's: the lora of PXPO Update LoRA.",
                 ),
             ],
             outputs=[],
