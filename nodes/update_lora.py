@@ -32,6 +32,7 @@ from .update_report import (
     memory_text,
     round_signs,
     settings,
+    share_text,
     stopped_text,
     success_text,
 )
@@ -197,6 +198,7 @@ class UpdateLoRA(io.ComfyNode):
             success_text(head, summary, [entry["reward_mean"] for entry in head.history])
             + warning_text(found, False)
             + agreement_text(advantages[0])
+            + share_text(advantages[0])
             + effect.text
             + memory_text(at_once[0], result.micro_batch),
         )

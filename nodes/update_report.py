@@ -12,10 +12,12 @@ from ..pxpo_core.credit import Advantage
 from ..pxpo_core.health import picture_signs
 from ..pxpo_core.metrics import RewardSummary
 from ..pxpo_core.reward import PixelReward
+from ..pxpo_core.round import reward_name
 from ..pxpo_core.run import RunHead
 from ..pxpo_core.update import UpdateConfig
 
 LITTLE_AGREEMENT = 0.5
+LITTLE_SIGNAL = 0.25
 
 CHART = (
     *("round", "reward_mean", "reward_sd", "marked_area", "images", "marked_images"),
@@ -55,7 +57,13 @@ def round_signs(
     job = rollouts[0].job
     prompt = content_key(job.positive, job.negative, job.cfg)
     drift = rollouts_drift(rollouts)
-    return {**signs.to_dict(), "signal": signal, "drift": drift, "prompt": prompt}
+    return {
+        **signs.to_dict(),
+        "signal": signal,
+        "reward": reward_name(rewards),
+        "drift": drift,
+        "prompt": prompt,
+    }
 
 
 def chart(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -105,6 +113,16 @@ def agreement_text(advantage: Advantage) -> str:
         " Careful: in places that look alike, your likes and dislikes contradict those of earlier "
         f"rounds, so the model made {advantage.agreement:.0%} of a full step. It learns faster "
         "once your marks agree."
+    )
+
+
+def share_text(advantage: Advantage) -> str:
+    """Said when a round's rewards differ much less than those its steps are scaled by."""
+    if advantage.relative >= LITTLE_SIGNAL:
+        return ""
+    return (
+        " This round's rewards differ less than those of the run's first round, so the model made "
+        f"{advantage.relative:.0%} of a full step."
     )
 
 

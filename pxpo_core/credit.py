@@ -113,8 +113,12 @@ class Advantage:
 
     @property
     def strength(self) -> float:
-        relative = min(1.0, self.rms / self.run_scale) if self.run_scale > 0.0 else 0.0
-        return relative * self.agreement
+        return self.relative * self.agreement
+
+    @property
+    def relative(self) -> float:
+        """How strong the round's signal is, 0..1, 1 being that of the run's first one."""
+        return min(1.0, self.rms / self.run_scale) if self.run_scale > 0.0 else 0.0
 
 
 def joined(parts: Sequence[Advantage]) -> Advantage:

@@ -67,9 +67,9 @@ def warnings(
     """Plain sentences on what got worse, worst first; empty when all is well.
 
     now, history: a round's and the earlier rounds' metrics, with the keys of `PictureSigns`,
-    "prompt", "signal" (rms of the advantage before scaling) and "drift" (see `path_drift`).
-    Only rounds of the same prompt compare. painted: a person's marks may well get fewer; that is
-    no warning.
+    "prompt", "signal" (rms of the advantage before scaling), "reward" (its name) and "drift" (see
+    `path_drift`). Only rounds of the same prompt compare, and signals of the same reward. painted:
+    a person's marks may well get fewer; that is no warning.
     """
     same = [entry for entry in history if entry.get("prompt") == now.get("prompt")]
     first = [entry for entry in same if "detail" in entry][:REFERENCE_ROUNDS]
@@ -85,7 +85,8 @@ def warnings(
     saturated = _mean(first, "saturated")
     if saturated is not None and now["saturated"] > saturated + MORE_SATURATED:
         found.append(f"{now['saturated']:.0%} of the pixels are at their brightest or darkest")
-    signal = _relative(now, first, "signal")
+    alike = [entry for entry in same if entry.get("reward") == now.get("reward")]
+    signal = _relative(now, alike[:REFERENCE_ROUNDS], "signal")
     if not painted and signal is not None and signal < LEAST_SIGNAL:
         found.append("all pictures get nearly the same reward, so there is little left to learn")
     if _moved(now, history) > LARGEST_DRIFT:

@@ -194,6 +194,11 @@ def _judged_split(
     return lambda _maps, _without_baseline: (steps, None)
 
 
+def reward_name(rewards: Sequence[PixelReward]) -> str:
+    """What the run's history calls a round's rewards."""
+    return " + ".join(dict.fromkeys(reward.label for reward in rewards))
+
+
 def round_metrics(
     rewards: Sequence[PixelReward],
     result: UpdateResult,
@@ -211,7 +216,7 @@ def round_metrics(
     return {
         "reward_mean": summary.mean,
         "reward_sd": summary.sd,
-        "reward": " + ".join(dict.fromkeys(reward.label for reward in rewards)),
+        "reward": reward_name(rewards),
         "images": summary.images,
         "marked_images": sum(reward.marked_images for reward in rewards),
         "size": [width, height],

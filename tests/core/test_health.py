@@ -82,6 +82,15 @@ def test_it_stops_at_the_second_warning_in_a_row():
     assert not should_stop([], {}, [{"warnings": found}])
 
 
+def test_signals_of_different_rewards_do_not_compare():
+    """A region's rule is weaker than marks, which is no sign that little is left to learn."""
+    marks = [entry(pictures(), signal=0.4, reward="painted")] * 2
+    rule = entry(pictures(), signal=0.02, reward="less blue")
+    assert warnings(rule, marks, painted=False) == []
+    weaker = entry(pictures(), signal=0.001, reward="less blue")
+    assert "nearly the same reward" in warnings(weaker, [*marks, rule, rule], painted=False)[0]
+
+
 def test_a_model_far_away_stops_at_once():
     began = [entry(pictures(), drift=0.0)]
     far = entry(pictures(), drift=0.2)

@@ -54,3 +54,16 @@ def test_rounds_that_contradict_each_other(
     assert OPPOSITE in text
     numbers, text = learn(-sides.T)
     assert OPPOSITE not in text
+
+
+def test_a_round_of_faint_marks_says_how_much_of_a_step_it_made(
+    server: Server, press: Callable[..., Graph], maps: Path
+) -> None:
+    signs = np.full((TINY, TINY), -1.0)
+    signs[:, :HALF] = 1.0
+    texts = []
+    for strong, weak in ((127, 50), (12, 5)):
+        names = [save_map(maps, grey(128 + level * signs)) for level in (strong, weak)]
+        texts += server.client.run(painted(press(), *names)).ui("update", "text")
+    assert "of a full step" not in texts[0]
+    assert "the model made 9% of a full step" in texts[1]
