@@ -258,3 +258,52 @@ def test_a_run_in_the_queue_is_not_deleted(open_page: OpenPage, root: Path) -> N
     history.says("A press of Run in the queue trains this run")
     assert page.page.get_by_role("dialog").count() == 0
     assert (root / "hair").exists()
+
+
+def test_an_error_of_reading_goes_when_reading_works_again(open_page: OpenPage, root: Path) -> None:
+    make_run(root, "hair", 1)
+    page = open_page()
+    history = History(page, "hair")
+    history.wait_for(1)
+    page.page.route("**/view?*overview.json*", lambda route: route.fulfill(status=500))
+    again = "app.api.dispatchCustomEvent('reconnected')"
+    page.page.evaluate(again)
+    history.says("The history could not be read")
+    page.page.unroute("**/view?*overview.json*")
+    page.page.evaluate(again)
+    page.page.wait_for_function(
+        "document.querySelector('.pxpo-run-message').textContent === ''", timeout=10_000
+    )
+    assert history.chosen().startswith("Round 1")
+    page.errors.clear()  # the browser says that a file was not there
+
+
+def test_a_copied_node_leaves_nothing_that_listens(open_page: OpenPage, root: Path) -> None:
+    """The host makes a node for the clipboard that is never in a graph, and never removed."""
+    make_run(root, "hair", 1)
+    page = open_page()
+    history = History(page, "hair")
+    history.wait_for(1)
+    added = page.page.evaluate(
+        """async (id) => {
+            const { api } = app;
+            let listening = 0;
+            let asked = 0;
+            const fetched = window.fetch;
+            window.fetch = (...rest) => {
+                if (String(rest[0]).includes("overview.json")) asked += 1;
+                return fetched(...rest);
+            };
+            api.addEventListener = function (...rest) {
+                listening += 1;
+                return EventTarget.prototype.addEventListener.apply(this, rest);
+            };
+            app.graph.getNodeById(id).clone();
+            await new Promise((resume) => setTimeout(resume, 600));
+            delete api.addEventListener;
+            window.fetch = fetched;
+            return [listening, asked];
+        }""",
+        history.node,
+    )
+    assert added == [0, 0]

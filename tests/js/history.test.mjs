@@ -106,6 +106,8 @@ test("prompts of the queue that train a run are counted", () => {
   assert.equal(presses({}, "hair"), 0);
 });
 
+const pause = () => new Promise((resume) => setTimeout(resume, 5));
+
 class Api extends EventTarget {
   constructor(queuePrompt, history = {}) {
     super();
@@ -187,6 +189,48 @@ test("a command that ended while the connection was lost is found in the history
   const command = new RunServer(api).command("PXPO_DeleteRun", {});
   setTimeout(() => api.say("reconnected", {}));
   assert.equal(await command, "deleted");
+});
+
+test("a command that was taken out of the queue is not waited for", async () => {
+  for (const event of ["status", "reconnected"]) {
+    const api = new Api(async () => ({ prompt_id: "p" }));
+    const pending = [[0, "p"]];
+    const answers = { "/queue": { queue_running: [], queue_pending: pending }, "/history/p": {} };
+    api.fetchApi = async (path) => ({ status: 200, json: async () => structuredClone(answers[path]) });
+    let ended = false;
+    const command = new RunServer(api).command("PXPO_DeleteRun", {}).finally(() => {
+      ended = true;
+    });
+    const words = assert.rejects(command, { message: "The command was removed from the queue." });
+    await pause();
+    api.say("status", {});
+    await pause();
+    assert.equal(ended, false, "it is still in the queue");
+    api.fetchApi = async () => {
+      throw new TypeError("Failed to fetch");
+    };
+    api.say("status", null);
+    await pause();
+    assert.equal(ended, false, "nobody knows");
+    pending.length = 0;
+    api.fetchApi = async (path) => ({ status: 200, json: async () => structuredClone(answers[path]) });
+    api.say(event, {});
+    await words;
+    assert.equal(api.listening, 0);
+  }
+});
+
+test("a command that ends while the queue is asked for says its own words", async () => {
+  const api = new Api(async () => ({ prompt_id: "p" }));
+  api.fetchApi = async (path) => {
+    if (path === "/queue") {
+      api.say("execution_error", { prompt_id: "p", exception_message: "No round 9." });
+    }
+    return { status: 200, json: async () => ({}) };
+  };
+  const command = new RunServer(api).command("PXPO_GoBack", {});
+  setTimeout(() => api.say("status", {}));
+  await assert.rejects(command, { message: "No round 9." });
 });
 
 test("addresses of pictures", () => {

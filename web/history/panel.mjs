@@ -27,6 +27,7 @@ export class HistoryPanel extends EventTarget {
     this.chosen = null;
     this.busy = false;
     this.said = "";
+    this.unread = ""; // what was said when the history could not be read
     this.asked = 0;
     const thumbUrl = (run, entry, index) => server.thumbUrl(run, entry, index);
     this.strip = new Strip((entry) => this.#choose(entry), thumbUrl);
@@ -77,10 +78,14 @@ export class HistoryPanel extends EventTarget {
     try {
       overview = name === null ? null : readOverview(await this.server.overview(name));
     } catch (error) {
-      if (asked === this.asked) this.#say(`The history could not be read: ${error.message}`, true);
+      if (asked !== this.asked) return;
+      this.unread = `The history could not be read: ${error.message}`;
+      this.#say(this.unread, true);
       return;
     }
     if (asked !== this.asked) return; // another run was asked for meanwhile
+    if (this.unread && this.said === this.unread) this.#say("");
+    this.unread = "";
     const same = JSON.stringify(overview) === JSON.stringify(this.overview);
     if (same && this.overview !== null) return;
     const wasNewest = this.chosen === null

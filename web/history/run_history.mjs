@@ -41,8 +41,15 @@ class RunHistory {
     const changed = ({ type, detail }) => {
       if (type !== "executed" || concernsRuns(detail?.output)) this.#soon();
     };
-    for (const type of CHANGES) api.addEventListener(type, changed);
+    // Copies on their way to the clipboard are never added, so never removed either.
+    this.attached = false;
+    after(node, "onAdded", () => {
+      this.attached = true;
+      for (const type of CHANGES) api.addEventListener(type, changed);
+      this.#soon();
+    });
     after(node, "onRemoved", () => {
+      this.attached = false;
       clearTimeout(this.timer);
       for (const type of CHANGES) api.removeEventListener(type, changed);
     });
@@ -60,11 +67,11 @@ class RunHistory {
     this.panel.element.addEventListener("pointerenter", () => {
       if (this.#runName() !== this.panel.run || Date.now() - this.asked > OLD_MS) this.#refresh();
     });
-    this.#soon();
   }
 
   #soon() {
     clearTimeout(this.timer);
+    if (!this.attached) return;
     this.timer = setTimeout(() => this.#refresh(), PAUSE_MS);
   }
 

@@ -70,16 +70,20 @@ class Events {
     this.api = api;
     this.seen = [];
     this.wake = () => {};
-    this.lost = false;
+    this.doubtful = false; // whether the prompt may have ended unheard, or be gone
     this.listeners = [
       ...["executed", ...ENDS].map((type) => [
         type,
         ({ detail }) => this.#add(type, detail ?? {}),
       ]),
-      ["reconnected", () => {
-        this.lost = true;
-        this.wake();
-      }],
+      // "status" is all that is said when a prompt is taken out of the queue.
+      ...["status", "reconnected"].map((type) => [
+        type,
+        () => {
+          this.doubtful = true;
+          this.wake();
+        },
+      ]),
     ];
     for (const [type, listener] of this.listeners) api.addEventListener(type, listener);
   }
@@ -90,13 +94,16 @@ class Events {
 
   async end(prompt) {
     for (;;) {
-      const mine = this.seen.filter(({ detail }) => detail.prompt_id === prompt);
-      const ended = mine.find(({ type }) => ENDS.includes(type));
-      if (ended) return outcome(ended, mine.find(({ type }) => type === "executed"));
-      if (this.lost) {
-        this.lost = false;
-        const missed = await this.#fromHistory(prompt);
-        if (missed !== null) return missed;
+      const ended = this.#end(prompt);
+      if (ended) {
+        return outcome(ended, this.seen.find(
+          ({ type, detail }) => type === "executed" && detail.prompt_id === prompt,
+        ));
+      }
+      if (this.doubtful) {
+        this.doubtful = false;
+        const missed = await this.#lookFor(prompt);
+        if (missed) return reported(missed);
         continue; // what was said meanwhile
       }
       await new Promise((resume) => {
@@ -105,19 +112,43 @@ class Events {
     }
   }
 
-  /** What became of a prompt that ended while there was no connection; null while it has not. */
-  async #fromHistory(prompt) {
-    const response = await this.api.fetchApi(`/history/${encodeURIComponent(prompt)}`);
-    const entry = response.status === 200 ? (await response.json())[prompt] : undefined;
-    if (!entry) return null;
-    if (entry.status?.status_str !== "success") throw new Error("The command did not succeed.");
-    return text(entry.outputs?.[NODE]) ?? "Done.";
+  /**
+   * The history's entry of a prompt that has ended; null while it has not, or nobody knows.
+   * In this order: a prompt goes from the queue into the history at once.
+   */
+  async #lookFor(prompt) {
+    const queue = await this.#get("/queue");
+    if (!queue || items(queue).some(([, id]) => id === prompt)) return null;
+    const history = await this.#get(`/history/${encodeURIComponent(prompt)}`);
+    if (!history) return null;
+    if (this.#end(prompt)) return null; // heard meanwhile, and it says more
+    if (!history[prompt]) throw new Error("The command was removed from the queue.");
+    return history[prompt];
+  }
+
+  #end(prompt) {
+    return this.seen.find(({ type, detail }) => ENDS.includes(type) && detail.prompt_id === prompt);
+  }
+
+  /** The server's answer; null while there is none, which the next event makes us ask again. */
+  async #get(path) {
+    const response = await this.api.fetchApi(path).catch(() => null);
+    return response?.status === 200 ? response.json() : null;
   }
 
   #add(type, detail) {
     this.seen.push({ type, detail });
     this.wake();
   }
+}
+
+function items({ queue_running: running = [], queue_pending: pending = [] }) {
+  return [...running, ...pending];
+}
+
+function reported(entry) {
+  if (entry.status?.status_str !== "success") throw new Error("The command did not succeed.");
+  return text(entry.outputs?.[NODE]) ?? "Done.";
 }
 
 function outcome({ type, detail }, executed) {
