@@ -247,3 +247,21 @@ def test_a_picture_that_is_not_there_says_so(open_page: OpenPage, pictures: list
     page.page.reload()
     page.page.locator(".pxpo-stage").first.wait_for()
     hint.wait_for(state="detached")
+
+
+def test_after_a_click_on_clear_the_keys_undo_the_marks_and_not_the_graph(
+    open_page: OpenPage, pictures: list[str]
+) -> None:
+    page = open_page()
+    node = page.build(pictures[:1])
+    page.press()
+    nodes = page.page.evaluate("app.graph.nodes.length")
+    page.stroke(page.frame(WIDTH, HEIGHT), (60, 60), (120, 60))
+    marks = page.marks(node)
+    page.page.get_by_label("Clear this picture").click()
+    page.page.wait_for_timeout(300)
+    assert page.marks(node) == []
+    page.key("Control+z")
+    page.page.wait_for_timeout(400)
+    assert page.page.evaluate("app.graph.nodes.length") == nodes, "the graph was undone"
+    assert page.marks(node) == marks

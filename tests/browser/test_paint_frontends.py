@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from paint_page import PaintPage
+from paint_page import Frame, PaintPage
 from pxpo_dev.server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -53,3 +54,28 @@ def test_paint_undo_reload_and_wait(
     assert found[75, 90] == found[75, 230] == -255
     assert found[175, 90] == 0
     page.says("Marks on 1 of 2 pictures")
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
+def test_the_wheel_zooms_the_picture_in_the_node(
+    open_page: OpenPage, newest_frontend: Server, new_pictures: list[str], vue: bool
+) -> None:
+    page = open_page(at=newest_frontend, vue=vue)
+    page.build(new_pictures[:1])
+    page.press()
+    graph = page.page.evaluate("app.canvas.ds.scale")
+    page.page.get_by_label("Hardness").first.fill("1")
+    frame = page.frame(WIDTH, HEIGHT)
+    page.stage().focus()
+    x, y = frame.screen(100, 100)
+    page.page.mouse.move(x, y)
+    page.page.mouse.wheel(0, -600)
+    page.page.wait_for_timeout(300)
+    assert page.page.evaluate("app.canvas.ds.scale") == graph, "the graph was zoomed"
+    scale = frame.scale * 1.0015**600
+    zoomed = Frame(x - 100 * scale, y - 100 * scale, scale)
+    page.stroke(zoomed, (85, 95), (115, 105))
+    found = page.painted(page.press())
+    assert found[100, 100] == -255
+    columns = np.flatnonzero(found[100])
+    assert columns.max() - columns.min() < 80, "as wide as in the whole picture"

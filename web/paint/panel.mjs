@@ -28,7 +28,8 @@ export class Panel {
       "div",
       { class: "pxpo-paint" },
       this.toolbar.element,
-      el("div", { class: "pxpo-middle" }, this.stage.element, this.help),
+      // Asks Vue nodes to leave the wheel here while the focus is in it, as the stage wants it.
+      el("div", { class: "pxpo-middle", "data-capture-wheel": "true" }, this.stage.element, this.help),
       this.strip.element,
       status.element,
     );
@@ -154,6 +155,7 @@ export class Panel {
     for (const type of ["pointerdown", "mousedown", "dblclick", "contextmenu", "dragstart"]) {
       this.body.addEventListener(type, (event) => event.stopPropagation());
     }
+    this.body.addEventListener("click", (event) => this.#keepKeys(event));
     this.body.addEventListener("keydown", (event) => this.#keyDown(event));
     this.body.addEventListener("keyup", (event) => {
       if (event.key === " ") this.#pan(false);
@@ -165,6 +167,16 @@ export class Panel {
       event.preventDefault();
       this.run("help");
     });
+  }
+
+  /**
+   * After a click on a button the keys are the canvas's: a button that the click has disabled loses
+   * the focus, and Ctrl+Z would undo the graph. Who uses the keyboard stays where they are.
+   */
+  #keepKeys({ target, detail }) {
+    const button = target instanceof Element ? target.closest("button") : null;
+    if (!button || this.helpShown || (detail === 0 && !button.disabled)) return;
+    this.stage.element.focus({ preventScroll: true });
   }
 
   #pan(on) {
