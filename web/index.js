@@ -7,6 +7,7 @@ import { updateChart } from "./chart/update_chart.mjs";
 import { runHistory } from "./history/run_history.mjs";
 import { loadStyles } from "./paint/dom.mjs";
 import { Host } from "./paint/host.mjs";
+import { Rounds } from "./paint/rounds.mjs";
 import { PaintStorage } from "./paint/storage.mjs";
 import { PaintWidget } from "./paint/widget.mjs";
 
@@ -17,10 +18,10 @@ const FIRST_SIZE = [500, 880];
 function paintWidgets() {
   const inGraph = new Set();
   const host = new Host(app, api);
-  const storage = new PaintStorage(api);
+  const shared = { host, storage: new PaintStorage(api), rounds: new Rounds(host) };
 
   return (node, inputName) => {
-    const paint = new PaintWidget(node, host, storage, (id) =>
+    const paint = new PaintWidget(node, shared, (id) =>
       [...inGraph].some((other) => other !== paint && other.value.node === id),
     );
     const widget = node.addDOMWidget(inputName, "PXPO_PAINT", paint.panel.element, {

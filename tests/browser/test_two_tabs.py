@@ -144,3 +144,34 @@ def test_a_round_that_ends_behind_another_tab_of_the_page(
     assert "no round yet" in chart(page)
     assert page.marks(node) == []
     assert page.page.locator(".pxpo-thumb").count() == 0
+
+
+def test_the_next_pictures_are_there_after_a_look_at_another_tab_of_the_page(
+    open_page: OpenPage, server: Server, run_name: str
+) -> None:
+    """The round ends, and the next batch comes, while the node is not there."""
+    page = open_page()
+    page.reusable = False
+    node = load(page, run_name)
+    page.press()
+    batch = page.value(node)["batch"]
+    paint(page, 2)
+    page.press(wait=False)
+    while not server.client.get("/queue")["queue_running"]:
+        time.sleep(0.02)
+    page.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.finished()
+    page.finished()
+    assert rounds(server.base / "output" / "pxpo" / run_name) == ["round_0001"]
+    page.page.evaluate(
+        """() => {
+            const { workflow } = app.extensionManager;
+            const other = workflow.openWorkflows.find((w) => w !== workflow.activeWorkflow
+                && w.changeTracker?.activeState?.nodes?.some((n) => n.type === "PXPO_PaintReward"));
+            return app.loadGraphData(other.changeTracker.activeState, true, true, other);
+        }"""
+    )
+    page.says("Round 1 has learned from your marks. Here are new pictures.")
+    assert page.value(node)["batch"] != batch
+    assert page.page.locator(MARKED).count() == 0
+    page.page.wait_for_selector(".pxpo-stage:not(.pxpo-locked)")

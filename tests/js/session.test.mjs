@@ -15,6 +15,7 @@ function session(count = 3) {
     { picture: id(i), thumb: id(100 + i), width: 64, height: 48 }
   ));
   made.show(shown);
+  for (const page of made.pages) made.load(page, null, { reviewed: false, touched: false });
   made.finished = [];
   made.addEventListener("finish", (event) => made.finished.push(event.detail));
   return made;
@@ -172,7 +173,7 @@ test("a value survives JSON, and what is not one is refused", () => {
 
 test("prompts carry only what Python reads", () => {
   const painted = withMark(emptyValue(), mark(1, "b"));
-  const value = withLearned(painted, "b", painted.marks);
+  const value = withLearned(painted, painted.marks);
   assert.equal(value.marks[0].learned, true);
   assert.deepEqual(promptValue(value), {
     version: 1, node: value.node,
@@ -186,4 +187,62 @@ test("a mark follows its picture to a new thumbnail", () => {
   const value = moveMark(withMark(emptyValue(), mark(1, "b")), id(1), id(2), "c");
   assert.deepEqual(value.marks, [{ ...mark(1, "c"), thumb: id(2) }]);
   assert.equal(moveMark(value, id(7), id(8), "c"), value);
+});
+
+test("a mark follows its picture into another batch, and no mark is forgotten on the way", () => {
+  let value = withMark(withMark(emptyValue(), mark(1, "old")), mark(2, "old"));
+  for (const [n, batch] of [[3, "b"], [4, "c"], [5, "d"]]) value = withMark(value, mark(n, batch));
+  for (const n of [1, 2]) value = moveMark(value, id(n), id(n), "new");
+  const moved = value.marks.filter((m) => m.batch === "new").map((m) => m.thumb);
+  assert.deepEqual(moved, [id(1), id(2)]);
+  assert.equal(moveMark(value, id(1), id(1), "new"), value, "it is there already");
+});
+
+test("a picture takes no change before what is saved of it is there", () => {
+  const s = session(1);
+  s.show([{ picture: id(0), thumb: id(1), width: 64, height: 48 },
+    { picture: id(2), thumb: id(3), width: 64, height: 48 }]);
+  assert.equal(s.canEdit, false);
+  stroke(s);
+  s.whole(1);
+  s.undo();
+  s.copy();
+  s.setReviewed(true);
+  s.select(1);
+  assert.equal(s.finished.length, 0);
+  assert.equal(s.page.reviewed, false);
+  assert.equal(s.clipboard, null);
+  const map = new SignedMap(64, 48);
+  map.fill(FULL);
+  for (const page of s.pages) s.load(page, map, { reviewed: false, touched: true });
+  assert.deepEqual(s.pages.map((p) => p.reviewed), [false, true], "that one was opened");
+  assert.deepEqual(s.finished, [s.pages[1]]);
+  stroke(s);
+  s.undo();
+  assert.equal(s.page.map.data[20 * 64 + 25], FULL);
+});
+
+test("a blank picture puts nothing on the others, but for marks that were copied", () => {
+  const s = session();
+  stroke(s);
+  s.select(1);
+  s.copy();
+  s.applyToAll();
+  assert.deepEqual(s.pages.map((p) => p.isBlank), [false, true, true]);
+  s.select(0);
+  s.copy();
+  s.select(1);
+  s.copy();
+  s.applyToAll();
+  assert.deepEqual(s.pages.map((p) => p.isBlank), [false, false, false]);
+});
+
+test("a stroke that other pictures cut short leaves no hole in the next one", () => {
+  const s = session(1);
+  s.beginStroke(20, 20);
+  s.show([{ picture: id(5), thumb: id(6), width: 64, height: 48 }]);
+  s.load(s.page, null, { reviewed: false, touched: false });
+  assert.equal(s.finished.length, 0);
+  stroke(s, 15, 20);
+  assert.equal(s.page.map.data[20 * 64 + 20], -FULL);
 });

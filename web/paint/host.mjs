@@ -1,5 +1,8 @@
 /** The few things asked of ComfyUI's frontend, in one place: the rest of the widget knows none. */
 
+const HISTORY_TRIES = 20;
+const HISTORY_PAUSE_MS = 250;
+
 export class Host {
   constructor(app, api) {
     this.app = app;
@@ -44,11 +47,19 @@ export class Host {
    * Queue a finished prompt once more, exactly as it was: the open tab may hold another workflow.
    */
   async queueAgain(promptId) {
-    const response = await this.api.fetchApi(`/history/${encodeURIComponent(promptId)}`);
-    if (response.status !== 200) throw new Error(`/history answered ${response.status}.`);
-    const entry = (await response.json())[promptId];
-    if (!entry) throw new Error("the run is no longer in the history.");
-    const [, , output, extra] = entry.prompt;
-    await this.api.queuePrompt(0, { output, workflow: extra?.extra_pnginfo?.workflow });
+    const [, , output, extra] = (await this.#finished(promptId)).prompt;
+    return this.api.queuePrompt(0, { output, workflow: extra?.extra_pnginfo?.workflow });
+  }
+
+  /** A prompt's entry in the history, which the server makes a little after it says "success". */
+  async #finished(promptId) {
+    for (let tries = HISTORY_TRIES; ; tries--) {
+      const response = await this.api.fetchApi(`/history/${encodeURIComponent(promptId)}`);
+      if (response.status !== 200) throw new Error(`/history answered ${response.status}`);
+      const entry = (await response.json())[promptId];
+      if (entry) return entry;
+      if (tries === 0) throw new Error("the run is no longer in the history");
+      await new Promise((resume) => setTimeout(resume, HISTORY_PAUSE_MS));
+    }
   }
 }

@@ -15,7 +15,18 @@ export class Pointers {
     this.gesture = null; // what the pointer that went down first does
     this.touches = new Map(); // pointer id -> its place in the frame
     this.#listen();
-    this.dispose = keepTouches(stage.element);
+    this.stopTouches = () => {};
+  }
+
+  /** On the page from now on: what listens on the window must not outlive that. */
+  attach() {
+    this.detach();
+    this.stopTouches = keepTouches(this.stage.element);
+  }
+
+  detach() {
+    this.stopTouches();
+    this.stopTouches = () => {};
   }
 
   #listen() {
@@ -85,8 +96,8 @@ export class Pointers {
       const { clientX: x } = event;
       this.gesture = { kind: "shift", pointer, x, size: session.size, moved: false };
     } else if (session.tool === "fill" && !erase) {
-      const pixels = stage.pixels(session.page);
-      if (pixels) session.fill(pixels, point.x, point.y);
+      if (isTouch) this.gesture = { kind: "fill", pointer, point }; // a second finger may come
+      else this.#fill(point);
     } else if (session.beginStroke(point.x, point.y, { pressure: pressure(event), erase })) {
       this.gesture = { kind: "stroke", pointer };
     }
@@ -143,11 +154,18 @@ export class Pointers {
     }
     this.gesture = null;
     if (gesture?.kind === "stroke") this.session.endStroke();
+    if (gesture?.kind === "fill" && event.type === "pointerup") this.#fill(gesture.point);
     if (gesture?.kind === "shift" && !gesture.moved) {
       const { x, y } = this.#inPicture(event);
       this.session.line(x, y);
     }
     this.stage.refresh();
+  }
+
+  #fill({ x, y }) {
+    const { session, stage } = this;
+    const pixels = session.page && stage.pixels(session.page);
+    if (pixels) session.fill(pixels, x, y);
   }
 
   /** Whether another pointer is at work: a hand rests on the screen while a pen draws. */

@@ -28,6 +28,9 @@ export class Page {
     this.height = height;
     this.reviewed = false;
     this.touched = false; // by a person, in contrast to what a mask gave
+    this.ready = false; // until what is saved of it is here: a change would be put over that
+    this.opened = false; // by a person, before it was ready
+    this.problem = ""; // why it did not become ready
     this.map = null;
     this.history = new History(undoBytes);
     this.lastPoint = null;
@@ -72,7 +75,7 @@ export class PaintSession extends EventTarget {
   }
 
   get canEdit() {
-    return this.page !== null && !this.locked;
+    return Boolean(this.page?.ready) && !this.locked;
   }
 
   /** Brush radius in pixels of the current picture. */
@@ -83,20 +86,19 @@ export class PaintSession extends EventTarget {
 
   /** Show other pictures. @param {object[]} shown as Page takes them @param {number} index first */
   show(shown, index = 0) {
-    this.stroke = null;
+    this.cancelStroke(); // the work space of strokes is clean again
     this.pages = shown.map((one) => new Page(one, UNDO_BYTES / shown.length));
     this.index = Math.min(index, Math.max(0, this.pages.length - 1));
     this.#emit("paint", null);
     this.#emit("view");
   }
 
-  /** What is saved or given for a page, put in place without an undo step. */
+  /** What is saved or given for a page, put in place without an undo step: from now on it is ready. */
   load(page, map, { reviewed, touched }) {
-    page.map = map;
-    page.reviewed = reviewed;
-    page.touched = touched;
+    Object.assign(page, { map, reviewed, touched, ready: true, problem: "" });
     if (page === this.page) this.#emit("paint", null);
     this.#emit("view");
+    if (page.opened && !this.locked) this.#review(page, true);
   }
 
   /** Change brush settings: tool, sign, size, strength, hardness, ... */
@@ -118,7 +120,9 @@ export class PaintSession extends EventTarget {
     this.#emit("paint", null);
     this.#emit("view");
     // Opening a picture is looking at it: unmarked means "fine" from now on, not "unseen".
-    if (!this.locked) this.#review(this.page, true);
+    if (this.locked) return;
+    if (this.page.ready) this.#review(this.page, true);
+    else this.page.opened = true;
   }
 
   step(by) {
@@ -203,7 +207,7 @@ export class PaintSession extends EventTarget {
   }
 
   copy() {
-    if (!this.page) return;
+    if (!this.page?.ready || this.page.isBlank) return;
     this.clipboard = this.page.marks.resized(this.page.width, this.page.height);
     this.#emit("view");
   }
@@ -212,10 +216,11 @@ export class PaintSession extends EventTarget {
     if (this.clipboard) this.#paste(this.page, this.clipboard);
   }
 
-  /** Put the current picture's marks on every picture. */
+  /** Put the current picture's marks on every picture; where it has none, those that were copied. */
   applyToAll() {
-    const source = this.page?.marks;
-    for (const page of this.pages) if (page !== this.page) this.#paste(page, source);
+    const source = this.page?.isBlank ? this.clipboard : this.page?.map;
+    if (!source) return;
+    for (const page of this.pages) if (page.map !== source) this.#paste(page, source);
   }
 
   undo() {
@@ -242,7 +247,7 @@ export class PaintSession extends EventTarget {
   }
 
   #editAll(page, edit) {
-    if (!page || this.locked) return;
+    if (!page?.ready || this.locked) return;
     this.endStroke();
     const map = page.marks;
     const { rect } = map;

@@ -48,7 +48,7 @@ export class Stage {
   }
 
   dispose() {
-    this.pointers.dispose();
+    this.pointers.detach();
     this.resizing.disconnect();
     cancelAnimationFrame(this.frame);
   }

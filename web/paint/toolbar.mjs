@@ -115,7 +115,7 @@ export class Toolbar {
     for (const button of [this.wholeLike, this.wholeDislike]) button.disabled = !canEdit;
     for (const button of [this.invert, this.clear]) button.disabled = !canEdit || blank;
     this.copy.disabled = blank;
-    this.all.disabled = !canEdit || blank || session.pages.length < 2;
+    this.all.disabled = !canEdit || (blank && !session.clipboard) || session.pages.length < 2;
     this.paste.disabled = !canEdit || !session.clipboard;
     for (const one of [...this.sliders, this.tolerance]) one.update();
     const filling = session.tool === "fill";

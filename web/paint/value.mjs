@@ -57,18 +57,26 @@ export function withMark(value, mark) {
 /** A picture came back with slightly different bits: its mark now belongs to the new thumbnail. */
 export function moveMark(value, from, to, batch) {
   const mark = value.marks.find((m) => m.thumb === from);
-  return mark ? withMark(dropMark(value, from), { ...mark, thumb: to, batch }) : value;
+  if (!mark || (from === to && mark.batch === batch)) return value;
+  // Old batches stay until something is painted: marks still to be moved may be among them.
+  const marks = withoutMark(withoutMark(value, from), to).marks;
+  return { ...value, marks: [...marks, { ...mark, thumb: to, batch }] };
 }
 
-function dropMark(value, thumb) {
+/** The value with nothing said of that picture. @returns {Value} */
+export function withoutMark(value, thumb) {
   return { ...value, marks: value.marks.filter((mark) => mark.thumb !== thumb) };
 }
 
-/** A run has trained on a batch with the marks `sent`; what was painted since waits for another. */
-export function withLearned(value, batch, sent) {
-  const maps = new Map(sent.map((mark) => [mark.thumb, mark.map]));
-  const isLearned = (m) => m.batch === batch && maps.get(m.thumb) === m.map;
-  return { ...value, marks: value.marks.map((m) => (isLearned(m) ? { ...m, learned: true } : m)) };
+/** A run has trained on the marks `trained`; what was painted since waits for another. */
+export function withLearned(value, trained) {
+  const marks = value.marks.map((m) => (isAmong(trained, m) ? { ...m, learned: true } : m));
+  return { ...value, marks };
+}
+
+/** Whether `marks` has the map of this mark, whose name no other picture's map has. */
+export function isAmong(marks, { map }) {
+  return map !== null && marks.some((mark) => mark.map === map);
 }
 
 /**

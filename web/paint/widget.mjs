@@ -9,26 +9,26 @@ import { PaintSession } from "./session.mjs";
 import { StatusLine } from "./status.mjs";
 import { Waiting } from "./waiting.mjs";
 import {
-  emptyValue, marksShown, moveMark, promptValue, readValue, sameMarks, withLearned, withMark,
+  emptyValue, isAmong, marksShown, moveMark, promptValue, readValue, sameMarks, withLearned,
+  withMark, withoutMark,
 } from "./value.mjs";
 
 export class PaintWidget {
   /**
    * @param {object} node the graph's node
-   * @param {import("./host.mjs").Host} host
-   * @param {import("./storage.mjs").PaintStorage} storage one for all nodes of the page
+   * @param {{host: import("./host.mjs").Host, storage: import("./storage.mjs").PaintStorage,
+   *   rounds: import("./rounds.mjs").Rounds}} shared one of each for all nodes of the page
    * @param {(id: string) => boolean} isTaken whether another node in the graph has this id
    */
-  constructor(node, host, storage, isTaken) {
+  constructor(node, { host, storage, rounds }, isTaken) {
     this.node = node;
     this.host = host;
+    this.rounds = rounds;
     this.isTaken = isTaken;
     this.value = emptyValue();
-    this.prompt = null; // the run that showed the current pictures
-    this.learned = null; // {prompt, round} once a run has trained on the current marks
-    this.sent = []; // the marks that the last run was given
     this.newer = null; // a value that was saved after the one the workflow has
-    this.goesOn = null; // the run that has got its answer and is not over
+    this.attached = false;
+    this.unshown = false; // the value came before the node was in a graph
     this.note = "";
     this.frame = 0;
     this.session = new PaintSession();
@@ -54,26 +54,31 @@ export class PaintWidget {
     this.#update();
   }
 
-  /** The node is in a graph now. */
+  /** The node is in a graph now; a copy on its way to the clipboard never is. */
   attach() {
     this.detach();
+    this.attached = true;
     this.#avoidTwins();
-    const { host, storage } = this;
+    const { host, storage, rounds, panel } = this;
     const saving = () => this.#update();
+    const follow = () => this.#followRound();
     storage.addEventListener("state", saving);
+    rounds.addEventListener("change", follow);
+    panel.stage.pointers.attach();
     const stops = [
       host.on("executed", (detail) => this.#executed(detail)),
-      host.on("execution_success", (detail) => this.#ended(detail.prompt_id, true)),
-      host.on("execution_error", (detail) => this.#ended(detail.prompt_id, false)),
-      host.on("execution_interrupted", (detail) => this.#ended(detail.prompt_id, false)),
       host.on("pxpo.wait", (detail) => this.#asked(detail)),
-      host.on("reconnected", () => this.#reconnected()),
+      host.on("reconnected", () => this.#restore()),
       () => storage.removeEventListener("state", saving),
+      () => rounds.removeEventListener("change", follow),
+      () => panel.stage.pointers.detach(),
     ];
     this.stopListening = () => stops.forEach((stop) => stop());
+    if (this.unshown) this.#restore();
   }
 
   detach() {
+    this.attached = false;
     this.stopListening();
     this.stopListening = () => {};
   }
@@ -100,18 +105,32 @@ export class PaintWidget {
     this.#avoidTwins();
     this.pictureNode = this.value.node;
     this.session.show([]); // even if the pictures stay, their marks may differ
-    this.#restore();
+    if (this.attached) this.#restore();
+    else this.unshown = true;
   }
 
   /** What a prompt carries; waits until the files it names are on the server. */
   async serialize() {
-    this.session.endStroke();
+    const byPress = this.host.queueMode === "disabled";
+    // A host that runs by itself asks after every change, also while a stroke is drawn.
+    if (byPress) this.session.endStroke();
     // Two workflows made from one file: from its first run on, this one has an id of its own.
     if (this.host.isInAnotherWorkflow(this.value.node)) this.#takeNewId();
     await this.storage.flush();
-    const byPress = this.host.queueMode === "disabled";
-    this.sent = byPress ? this.value.marks : (this.value.used ?? []);
-    return promptValue(this.value, this.sent);
+    const sent = byPress ? this.value.marks : (this.value.used ?? []);
+    Object.assign(this.#round, { sent, autoNext: this.value.autoNext });
+    return promptValue(this.value, sent);
+  }
+
+  /** What runs have done with this node's marks. */
+  get #round() {
+    return this.rounds.of(this.value.node);
+  }
+
+  /** What a run has learned from the marks on the pictures shown, if one has. */
+  get #learned() {
+    const { learned } = this.#round;
+    return learned?.batch === this.value.batch ? learned : null;
   }
 
   /** A copied node gets an id of its own; its marks stay, as their files are shared. */
@@ -124,21 +143,14 @@ export class PaintWidget {
     this.value = { ...this.value, node: emptyValue().node, copiedFrom: node };
   }
 
-  /** The server is back, perhaps another process: nothing of before is still running. */
-  #reconnected() {
-    if (this.goesOn) {
-      this.goesOn = null;
-      this.session.lock(false);
-    }
-    this.#restore();
-  }
-
   /**
    * Show what this node showed last: the batch with marks that no run has learned from, as a copy
    * of the workflow may have shown others since, or else the newest.
    */
   async #restore() {
     const { value } = this;
+    this.unshown = false;
+    this.#round.autoNext = value.autoNext;
     try {
       for (const node of [value.node, value.copiedFrom]) {
         const batches = node ? await this.storage.batches(node) : [];
@@ -175,38 +187,41 @@ export class PaintWidget {
     await this.#restore();
   }
 
-  #executed({ output, prompt_id: prompt }) {
+  #executed({ output }) {
     const shown = output?.pxpo_paint?.find((one) => one.node === this.value.node);
-    if (shown) {
-      this.prompt = prompt;
-      this.pictureNode = shown.node;
-      if (prompt !== this.learned?.prompt && prompt !== this.goesOn) this.session.lock(false);
-      this.#show(shown).catch((error) => this.#failed(error));
-    }
-    const update = output?.pxpo_update?.find((one) => one.painted && one.trained);
-    // A mask alone trains too, but asking for the next batch then would never end.
-    if (update && prompt === this.prompt && this.#isPainted()) {
-      this.learned = { prompt, round: update.round };
-      this.value = withLearned(this.value, this.value.batch, this.sent);
-      this.goesOn = null;
-      this.session.lock(true);
+    if (!shown) return;
+    this.pictureNode = shown.node;
+    this.#show(shown).catch((error) => this.#failed(error));
+  }
+
+  /** Something became of a run: no painting on pictures that were learned from. */
+  #followRound() {
+    const { learned, goesOn } = this.#round;
+    if (learned && !learned.noted) {
+      learned.noted = true;
+      this.value = withLearned(this.value, learned.marks);
+      this.note = "";
       this.host.changed(this.node);
     }
+    const locked = Boolean(goesOn || this.#learned);
+    if (locked !== this.session.locked) this.session.lock(locked);
+    this.#update();
   }
 
   /** A run waits for marks, or does so no longer. */
   #asked(detail) {
     if (detail.node !== this.value.node) return;
     if (detail.over) {
-      if (this.waiting.end(detail.token)) this.note = `${detail.why}.`;
+      // Without a reason it was answered, by another page.
+      if (this.waiting.end(detail.token) && detail.why) this.note = `${detail.why}.`;
       return;
     }
     if (!this.waiting.hear(detail)) return;
-    this.prompt = detail.prompt_id;
-    this.goesOn = null;
+    this.rounds.show({ ...detail.shown, node: detail.node }, detail.prompt_id);
+    this.#round.goesOn = null;
     this.pictureNode = detail.node;
     this.note = "";
-    this.session.lock(false);
+    this.#followRound();
     this.#show(detail.shown).catch((error) => this.#failed(error));
   }
 
@@ -215,11 +230,12 @@ export class PaintWidget {
     const { token } = this.waiting;
     this.session.endStroke();
     try {
-      this.sent = this.value.marks;
-      await this.storage.answer(token, promptValue(this.value, this.sent));
+      const { marks } = this.value;
+      this.#round.sent = marks;
+      await this.storage.answer(token, promptValue(this.value, marks));
       this.waiting.answer();
-      this.goesOn = this.waiting.prompt;
-      this.session.lock(true);
+      this.#round.goesOn = this.waiting.prompt;
+      this.#followRound();
     } catch (error) {
       this.note = `The run could not be told to go on: ${error.message}`;
       this.#update();
@@ -233,28 +249,11 @@ export class PaintWidget {
 
   /** Whether a person's marks on the current pictures are in the value. */
   #isPainted() {
-    const { marks, batch } = this.value;
-    return marks.some((mark) => mark.batch === batch && mark.map && !mark.learned);
-  }
-
-  /** A run is over: after training, ask for the next pictures by the same prompt. */
-  async #ended(prompt, success) {
-    if (prompt === this.goesOn) {
-      this.goesOn = null;
-      if (prompt !== this.learned?.prompt) this.session.lock(false); // it failed, or learned nothing
-      this.#update();
-    }
-    if (prompt !== this.learned?.prompt) return;
-    if (!success || !this.value.autoNext || this.host.queueMode.startsWith("instant")) {
-      this.#update();
-      return;
-    }
-    try {
-      await this.host.queueAgain(prompt);
-    } catch (error) {
-      this.note = `The next pictures could not be asked for: ${error.message}`;
-      this.#update();
-    }
+    // After an undo of the graph the value does not know what was learned.
+    const learned = this.#round.learned?.marks ?? [];
+    return marksShown(this.value).some(
+      (mark) => mark.map && !mark.learned && !isAmong(learned, mark),
+    );
   }
 
   /** @param {{batch: string, images: object[], kept?: number, missing?: number}} shown */
@@ -262,29 +261,48 @@ export class PaintWidget {
     if (!Array.isArray(images)) return;
     const same = batch === this.value.batch && this.session.pages.length === images.length;
     if (same && this.session.pages.every((page, i) => page.thumb === images[i].thumb)) {
-      this.#update();
+      await this.#loadPages(images); // those that could not be loaded before
+      this.#followRound();
       return;
     }
+    this.session.endStroke(); // what was drawn belongs to the pictures of before
     const before = JSON.stringify(this.value);
     let { value } = this;
     for (const image of images) {
-      if (image.mark && image.mark !== image.thumb) {
-        value = moveMark(value, image.mark, image.thumb, batch);
-      }
+      if (image.mark) value = moveMark(value, image.mark, image.thumb, batch);
     }
+    // What was learned while another workflow was open.
+    const learned = this.#round.learned?.marks ?? [];
+    if (batch !== value.batch) value = withLearned(value, learned);
     this.value = { ...value, batch };
     // A new batch is looked at from its start; one that was seen before, where it was left.
     const known = images.some((image) => image.mark);
     this.session.show(images, known ? this.session.index : 0);
+    this.#followRound();
     const { pages } = this.session;
-    const lost = await Promise.all(pages.map((page, i) => this.#loadPage(page, images[i].start)));
+    const lost = await this.#loadPages(images);
     if (pages !== this.session.pages) return;
-    this.session.lock(false);
-    this.note = this.#greeting(kept, missing + lost.filter(Boolean).length);
-    this.learned = null;
+    this.note = this.#greeting(kept, missing + lost);
     // Only then: a change after an undo of the graph would leave nothing to redo.
     if (JSON.stringify(this.value) !== before) this.host.changed(this.node);
     this.#update();
+  }
+
+  /** @returns {Promise<number>} how many pages' marks are not on this server */
+  async #loadPages(images) {
+    const { pages } = this.session;
+    const lost = await Promise.all(
+      pages.map(async (page, i) => {
+        try {
+          return !page.ready && (await this.#loadPage(page, images[i].start));
+        } catch (error) {
+          page.problem = error.message; // the other pages are not to wait for this one
+          this.#update();
+          return false;
+        }
+      }),
+    );
+    return lost.filter(Boolean).length;
   }
 
   /** @returns {Promise<boolean>} whether the page's marks are not on this server */
@@ -294,18 +312,22 @@ export class PaintWidget {
     const name = mark ? mark.map : page.start;
     const map = name ? await this.storage.loadMap(name) : null;
     const fits = map?.width === page.width && map?.height === page.height;
-    if (page.touched) return false; // painted on while its file was coming
+    // Asked for twice, or not shown any more.
+    if (page.ready || !this.session.pages.includes(page)) return false;
     const lost = Boolean(mark?.map) && !fits;
     this.session.load(page, fits ? map : null, {
-      reviewed: Boolean(mark?.reviewed) && !lost,
+      reviewed: mark ? Boolean(mark.reviewed) && !lost : Boolean(page.start), // masks count
       touched: Boolean(mark) && !lost,
     });
     return lost;
   }
 
   #greeting(kept, missing) {
-    if (this.learned) {
-      return `Round ${this.learned.round} has learned from your marks. Here are new pictures.`;
+    const { learned } = this.#round;
+    if (this.#learned) return "";
+    if (learned && !learned.greeted) {
+      learned.greeted = true;
+      return `Round ${learned.round} has learned from your marks. Here are new pictures.`;
     }
     if (this.session.pages.some((page) => !page.isBlank)) return "";
     if (missing) return "No feedback here yet: earlier marks are not on this computer.";
@@ -317,13 +339,14 @@ export class PaintWidget {
 
   /** A change to a page is complete: put it into the value and on the server. */
   #keep(page) {
-    if (!page.touched && page.start) return; // only looked at: the mask still counts
-    const owner = `${this.value.node} ${page.thumb}`;
-    const map = page.isBlank ? null : contentName(page.map.digestInput(), owner);
-    this.value = withMark(this.value, {
-      thumb: page.thumb, map, width: page.width, height: page.height, reviewed: page.reviewed,
-      batch: this.value.batch,
-    });
+    const { thumb, width, height, reviewed } = page;
+    const owner = `${this.value.node} ${thumb}`;
+    const fromMask = Boolean(page.start) && !page.touched;
+    const map = page.isBlank || fromMask ? null : contentName(page.map.digestInput(), owner);
+    // A mask that was only looked at counts by itself, unless it is said to be left out.
+    this.value = fromMask && reviewed
+      ? withoutMark(this.value, thumb)
+      : withMark(this.value, { thumb, map, width, height, reviewed, batch: this.value.batch });
     this.value.edited = Date.now();
     this.newer = null;
     if (map) this.storage.save(map, page.map, owner);
@@ -334,6 +357,7 @@ export class PaintWidget {
 
   #set(part) {
     this.value = { ...this.value, ...part };
+    this.#round.autoNext = this.value.autoNext;
     this.host.changed(this.node);
     this.#update();
   }
@@ -358,21 +382,29 @@ export class PaintWidget {
     if (storage.failed) {
       return { ...state, text: "Not saved yet: the server does not answer. Trying again…" };
     }
-    if (this.goesOn) return { ...state, text: "The run goes on with your marks…" };
+    if (this.#round.goesOn) return { ...state, text: "The run goes on with your marks…" };
     if (waiting.isOpen) {
       const text = painted
         ? `${count}. The run waits for you.`
         : `${note ? `${note} ` : ""}The run waits for you: paint, then press Continue.`;
       return { ...state, text, time: waiting.timeLeft(), goOn: true };
     }
-    if (session.locked && this.learned) {
-      const done = `Round ${this.learned.round} has learned from these marks.`;
+    const learned = this.#learned;
+    if (learned) {
+      const done = `Round ${learned.round} has learned from these marks.`;
       const next = value.autoNext
         ? "The next pictures are on their way…"
         : "Press Run for new pictures.";
-      return { ...state, text: `${done} ${next}` };
+      return { ...state, text: note || `${done} ${learned.problem || next}` };
     }
     const use = this.#waitsForRelease();
+    if (session.page && !session.page.ready) {
+      const { problem } = session.page;
+      const text = problem
+        ? `The marks on this picture could not be loaded (${problem}). Reload the page to try again.`
+        : "Loading the marks on this picture…";
+      return { ...state, text, use };
+    }
     if (note || session.pages.length === 0) return { ...state, text: note, use };
     if (painted === 0) {
       return { ...state, text: "Paint what you like and dislike, then press Run.", use };
