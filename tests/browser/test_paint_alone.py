@@ -293,6 +293,29 @@ def test_a_round_is_noticed_when_the_batch_has_grown(do: Do) -> None:
     assert found == [True, "2".zfill(32)]
 
 
+def test_released_marks_are_learned_from_once(do: Do) -> None:
+    """The next pictures may look like those before: their marks are found again, and learned."""
+    found = do(
+        """
+        app.extensionManager.queueSettings.mode = "change";
+        const widget = make();
+        const shown = batch(1, 1);
+        show(widget, shown, "p0");
+        dab(widget);
+        await until(() => text(widget).includes("do not count yet"));
+        widget.panel.body.querySelector("[title^='From now on']").click();
+        const rounds = [];
+        for (const prompt of ["p1", "p2"]) {
+            await widget.serialize();
+            show(widget, bound(widget, shown), prompt);
+            learn(rounds.length + 1, prompt);
+            rounds.push(shared.rounds.of(widget.value.node).learned?.round ?? null);
+        }
+        return rounds;"""
+    )
+    assert found == [1, None]
+
+
 def test_two_nodes_of_a_workflow_ask_for_the_next_pictures_once(do: Do) -> None:
     found = do(
         LEARNED

@@ -117,9 +117,13 @@ export class PaintWidget {
     // Two workflows made from one file: from its first run on, this one has an id of its own.
     if (this.host.isInAnotherWorkflow(this.value.node)) this.#takeNewId();
     await this.storage.flush();
-    const sent = byPress ? this.value.marks : (this.value.used ?? []);
-    Object.assign(this.#round, { sent, autoNext: this.value.autoNext });
-    return promptValue(this.value, sent);
+    const { autoNext } = this.value;
+    const marks = byPress ? this.value.marks : (this.value.used ?? []);
+    // Those that were released stay so after a run has learned from them, as they were.
+    const learned = this.value.marks.filter((mark) => mark.learned);
+    const sent = marks.filter((mark) => !isAmong(learned, mark));
+    Object.assign(this.#round, { sent, autoNext });
+    return promptValue(this.value, marks);
   }
 
   /** What runs have done with this node's marks. */
