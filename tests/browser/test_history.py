@@ -249,7 +249,7 @@ def test_a_run_in_the_queue_is_not_deleted(open_page: OpenPage, root: Path) -> N
     page = open_page()
     history = History(page, "hair")
     history.wait_for(1)
-    waiting = [0, "x", {"2": {"class_type": "PXPO_Run", "inputs": {"run_name": "hair"}}}]
+    waiting = [0, "x", {"2": {"class_type": "PXPO_Run", "inputs": {"run_name": "hair"}}}, {}, []]
     page.page.route(
         "**/api/queue",
         lambda route: route.fulfill(json={"queue_running": [], "queue_pending": [waiting]}),
@@ -258,6 +258,7 @@ def test_a_run_in_the_queue_is_not_deleted(open_page: OpenPage, root: Path) -> N
     history.says("A press of Run in the queue trains this run")
     assert page.page.get_by_role("dialog").count() == 0
     assert (root / "hair").exists()
+    page.page.unroute("**/api/queue")  # the next test may have this page
 
 
 def test_an_error_of_reading_goes_when_reading_works_again(open_page: OpenPage, root: Path) -> None:
