@@ -70,7 +70,7 @@ def test_chart_shows_every_round_and_survives_a_reload(
     assert "Round 12:" in page.page.locator(CHART).get_attribute("aria-label")
     prompt = page.page.evaluate("async () => (await app.graphToPrompt()).output")
     (inputs,) = [entry["inputs"] for entry in prompt.values()]
-    assert len(inputs.pop("pxpo_chart")) == 36, "the prompt says which tab asks"
+    assert len(inputs.pop("pxpo_chart")) == 32, "the prompt says which tab asks"
     assert not [name for name in inputs if "chart" in name]
 
 
