@@ -156,14 +156,7 @@ def test_two_workflow_tabs_with_the_same_node_ids(
     assert page.value(second)["node"] != value["node"]
     page.press()
     assert page.marks(second) == []
-    page.page.evaluate(
-        """() => {
-            const { workflow } = app.extensionManager;
-            const other = workflow.openWorkflows.find((w) => w !== workflow.activeWorkflow
-                && w.changeTracker?.activeState?.nodes?.some((n) => n.type === 'PXPO_PaintReward'));
-            return app.loadGraphData(other.changeTracker.activeState, true, true, other);
-        }"""
-    )
+    page.open_other_painting()
     page.page.wait_for_selector(".pxpo-thumb .pxpo-dislike", timeout=20_000)
     assert page.value(first) == value
 

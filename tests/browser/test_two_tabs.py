@@ -163,14 +163,7 @@ def test_the_next_pictures_are_there_after_a_look_at_another_tab_of_the_page(
     page.finished()
     page.finished()
     assert rounds(server.base / "output" / "pxpo" / run_name) == ["round_0001"]
-    page.page.evaluate(
-        """() => {
-            const { workflow } = app.extensionManager;
-            const other = workflow.openWorkflows.find((w) => w !== workflow.activeWorkflow
-                && w.changeTracker?.activeState?.nodes?.some((n) => n.type === "PXPO_PaintReward"));
-            return app.loadGraphData(other.changeTracker.activeState, true, true, other);
-        }"""
-    )
+    page.open_other_painting()
     page.says("Round 1 has learned from your marks. Here are new pictures.")
     assert page.value(node)["batch"] != batch
     assert page.page.locator(MARKED).count() == 0

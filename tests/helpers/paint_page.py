@@ -140,6 +140,19 @@ class PaintPage:
         self.centre(node)
         return int(node)
 
+    def open_other_painting(self) -> None:
+        """Go to the other open workflow that has a paint node, as a click on its tab does."""
+        self.page.evaluate(
+            """() => {
+                const { workflow } = app.extensionManager;
+                const paints = (w) => w.changeTracker?.activeState?.nodes
+                    ?.some((n) => n.type === "PXPO_PaintReward");
+                const other = workflow.openWorkflows
+                    .find((w) => w !== workflow.activeWorkflow && paints(w));
+                return app.loadGraphData(other.changeTracker.activeState, true, true, other);
+            }"""
+        )
+
     def centre(self, node: int, zoom: float = 1.0) -> None:
         self.page.evaluate(
             """([id, zoom]) => {
