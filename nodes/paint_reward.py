@@ -124,9 +124,10 @@ class PaintReward(io.ComfyNode):
             checked = read_marks(marks)
         except MarksInvalid:
             return "invalid"
-        shown = "" if checked.node is None else str(bool(folder.batches(checked.node)))
-        if checked.node is not None and "mask" in others:
-            shown = "".join(folder.shown_thumbs(checked.node))
+        shown = ""
+        if checked.node is not None:
+            thumbs = folder.shown_thumbs(checked.node)
+            shown = "".join(thumbs) if "mask" in others else str(bool(thumbs))
         here = (m.map is not None and folder.has_map(m.map) for m in checked.marks)
         return shown + "".join(str(int(flag)) for flag in here)
 

@@ -70,7 +70,7 @@ def accumulate_gradient(
         foresight, advantage = advantage.foresight, replace(advantage, by_step=None)
     all_steps, trainable = trajectory.steps, trajectory.trainable
     weights = _weights(trajectory, config)
-    held = held_pixels(experience, config)
+    held, batches = held_pixels(experience, config), micro_batches(experience, config)
     anchor = config.anchor * (1.0 if trajectory.process == "forward" else HOLD_ON_PATH)
 
     def train(denoise: Denoiser) -> float:
@@ -78,7 +78,7 @@ def accumulate_gradient(
         for t in steps:
             step, weight = all_steps[t], weights[t]
             credit = _credit_at(step, advantage.at(t), config.credit_growth)
-            for rows in micro_batches(experience, config):
+            for rows in batches:
                 key = (t, rows[0])
                 worth = credit[rows]
                 reference = references.get(key)

@@ -29,7 +29,7 @@ def start_from(loaded: Policy, root: nn.Module, config: LoRAConfig) -> Policy:
         )
     factor = loaded.config.scaling / config.scaling
     taken = {
-        name: tensor * factor if factor != 1.0 and name.endswith("up.weight") else tensor
+        name: tensor * factor if factor != 1.0 and name.endswith(UP) else tensor
         for name, tensor in loaded.tensors.items()
     }
     for layer in loaded.layers:

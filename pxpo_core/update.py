@@ -117,7 +117,6 @@ def update_policy(
                     raise
                 stopped = error.with_traceback(None)  # which would hold on to the gradient's memory
                 break
-            _check_finite(result_norm)
             adam.step()
             taken += 1
     return UpdateResult(
@@ -154,9 +153,10 @@ def _gradient(
 ) -> tuple[float, float]:
     """Fill the layers' .grad, clipped; returns its norm before clipping and the KL to the base.
 
-    scales: of the loss, tried until the gradient is finite. All processes try the same ones.
+    scales: of the loss, tried until the gradient is finite. All processes try the same ones. Raises
+    NonFiniteUpdateError after the last.
     """
-    norm, kl = math.nan, math.nan
+    norm = math.nan
     for attempt, scale in enumerate(scales):
         if attempt > 0:
             counter.expect(
@@ -178,16 +178,11 @@ def _gradient(
         if math.isfinite(norm):
             for part, first in zip(parts, seen, strict=True):
                 part.first_pass.update(first)
-            break
-    return norm, kl
-
-
-def _check_finite(norm: float) -> None:
-    if not math.isfinite(norm):
-        raise NonFiniteUpdateError(
-            f"The training gradient is not a finite number ({norm}); nothing was changed. "
-            "Lower the learning rate, or check the model's precision."
-        )
+            return norm, kl
+    raise NonFiniteUpdateError(
+        f"The training gradient is not a finite number ({norm}); nothing was changed. Lower the "
+        "learning rate, or check the model's precision."
+    )
 
 
 def _signal(experiences: Sequence[Experience], workers: Workers) -> tuple[list[float], float]:

@@ -32,7 +32,7 @@ JPEG_QUALITY = 93
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SCHEMA = 1
 _SHARED = ("maps", "thumbs", "answers")
-_MOST_ANSWER_BYTES = 4 * 2**20
+_MOST_VALUE_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class PaintFolder:
         """What the widget has answered; None while there is nothing, or only a part of it."""
         path = self._file("answers", token, ".json")
         try:
-            if path.stat().st_size > _MOST_ANSWER_BYTES:
+            if path.stat().st_size > _MOST_VALUE_BYTES:
                 return {"version": "too large"}
             answer: object = json.loads(path.read_text("utf-8"))
         except (FileNotFoundError, ValueError, RecursionError):
@@ -107,6 +107,17 @@ class PaintFolder:
 
     def forget_answer(self, token: str) -> None:
         self._file("answers", token, ".json").unlink(missing_ok=True)
+
+    def newest_marks(self, node: str) -> object | None:
+        """The widget's value as it last uploaded it; None where none can be read."""
+        path = self._contained(self._folder(node) / "marks.json")
+        try:
+            if path.stat().st_size > _MOST_VALUE_BYTES:
+                return None
+            value: object = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):  # anybody may upload one
+            return None
+        return value
 
     def batches(self, node: str) -> list[dict[str, Any]]:
         """The batches of a node, newest first; an unreadable list counts as empty."""

@@ -12,7 +12,6 @@ files that say nothing: a person put those there.
 """
 
 import contextlib
-import json
 import re
 import struct
 import time
@@ -30,7 +29,6 @@ _NODE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _OWNER = re.compile(rb"pxpo\0([0-9a-f]{32}) ([0-9a-f]{32})")
 _HEAD = 33  # signature and header of a PNG file; the owner is the next chunk
 _MOST_TEXT = 80
-_MOST_MARKS_BYTES = 4 * 2**20
 
 
 def prune(folder: PaintFolder, now: float | None = None) -> int:
@@ -63,11 +61,9 @@ def _named(folder: PaintFolder) -> set[str]:
     """Maps that the newest marks of some node name."""
     found: set[str] = set()
     for node in _files(folder.root, _NODE):
-        path = node / "marks.json"
-        with contextlib.suppress(OSError, ValueError, RecursionError):  # anybody may upload one
-            if path.stat().st_size <= _MOST_MARKS_BYTES:
-                marks = read_marks(json.loads(path.read_text("utf-8")))
-                found.update(mark.map for mark in marks.marks if mark.map is not None)
+        with contextlib.suppress(ValueError):  # anybody may upload some, or put a link there
+            marks = read_marks(folder.newest_marks(node.name)).marks
+            found.update(mark.map for mark in marks if mark.map is not None)
     return found
 
 

@@ -72,15 +72,18 @@ def train(
         try:
             head = trainer.run(head)
         except NothingToLearnError:
-            there = store.head(config.run.name)
-            if config.run.export is not None and workers.rank == 0 and there is not None:
-                export_lora(config, there)
+            _export(store.head(config.run.name), config, workers)
             raise
     else:
         logger.info("Run %s already has its %d rounds.", head.name, head.round)
-    if config.run.export is not None and workers.rank == 0:
-        export_lora(config, head)
+    _export(head, config, workers)
     return head
+
+
+def _export(head: RunHead | None, config: TrainConfig, workers: Workers) -> None:
+    """Write the LoRA file of a run that has rounds, where one is wanted."""
+    if head is not None and config.run.export is not None and workers.rank == 0:
+        export_lora(config, head)
 
 
 def default_device() -> torch.device:

@@ -1,6 +1,6 @@
 /**
- * Names for files, nodes, workflows and commands. crypto.subtle and randomUUID exist on https and localhost only, and
- * ComfyUI is often opened over plain http from another machine in the house.
+ * Names for files, nodes, workflows and commands. crypto.subtle and randomUUID exist on https and
+ * localhost only, and ComfyUI is often opened over plain http from another machine in the house.
  */
 
 /** 32 hex digits that nobody else has. */
